@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
+
+from reluscope import paths, stores
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +35,37 @@ class MeasureSeries:
     epoch: NDArray[np.float64]
     layer_name: list[str]
     stage: NDArray[np.int64]
+
+
+def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any]) -> None:
+    """Write a measure of a run to `path`: ``<measure>[step, layer]`` with its coordinates.
+
+    Args:
+        attributes: what the values were computed from, JSON types.
+    """
+    partial = Path(paths.partial(str(path)))
+    shutil.rmtree(partial, ignore_errors=True)
+    coordinates = "step epoch layer layer_name stage"
+    group = zarr.create_group(
+        str(partial),
+        attributes={"kind": "measure", "measure": series.measure, "coordinates": coordinates, **attributes},
+    )
+    stores.write_array(group, series.measure, series.values, ("step", "layer"))
+    stores.write_array(group, "step", series.step, ("step",))
+    stores.write_array(group, "epoch", series.epoch, ("step",))
+    stores.write_array(group, "layer", np.arange(len(series.layer_name)), ("layer",))
+    stores.write_array(group, "layer_name", np.array(series.layer_name), ("layer",))
+    stores.write_array(group, "stage", series.stage, ("layer",))
+    stores.finish(partial, path, group)
+
+
+def open_series(path: str | os.PathLike[str]) -> MeasureSeries:
+    """Read a measure of a run.
+
+    Raises:
+        StoreError: there is none, it is unfinished, or it is a store of another kind.
+    """
+    group = stores.open_store(path, "measure")
+    name = str(group.attrs["measure"])
+    read = {key: np.asarray(array[...]) for key, array in group.arrays()}
+    return MeasureSeries(name, read[name], read["step"], read["epoch"], read["layer_name"].tolist(), read["stage"])

@@ -1,0 +1,6 @@
+"""The weights store: every dumped step's parameters and buffers, lossless, in Zarr."""
+
+from reluscope.checkpoints.store import WeightsStore, open_weights
+from reluscope.checkpoints.writer import WeightsWriter
+
+__all__ = ["WeightsStore", "WeightsWriter", "open_weights"]

@@ -1,0 +1,59 @@
+"""Figures: measure series in, a Matplotlib Figure out.  One kind of figure a file; no pyplot, no global state.
+
+Each kind is a module with a function `draw`; `KINDS` names them:
+
+    figure = reluscope.figures.find("heatmaps")(series, runs={"toy": "ToyNet-20"}, measures=["relative_entropy"])
+    reluscope.figures.save(figure, ["entropy.png", "entropy.pdf"])
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = {
+    "heatmaps": "reluscope.figures.heatmaps",
+}
+"""Kind of figure -> the module that draws it."""
+
+_DOTS_PER_INCH = 300
+_NO_METADATA: dict[str, dict[str, str | None]] = {  # no dates and no versions: the same figure gives the same bytes
+    ".png": {"Software": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+
+
+def find(kind: str) -> Callable[..., Figure]:
+    """The `draw` function of a kind of figure.
+
+    Raises:
+        ValueError: the kind is none of `KINDS`.
+    """
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"figure kind: expected one of {', '.join(KINDS)}, but got {kind!r}{hint}")
+    return importlib.import_module(KINDS[kind]).draw
+
+
+def save(figure: Figure, paths: Iterable[str | Path]) -> None:
+    """Write the figure to each of `paths`, as .png (300 dots per inch) or .pdf (text stays text), reproducibly.
+
+    Raises:
+        ValueError: a path ends otherwise; nothing is written then.
+    """
+    import matplotlib
+
+    targets = [Path(path) for path in paths]
+    for path in targets:
+        if path.suffix not in _NO_METADATA:
+            raise ValueError(f"saving a figure: expected a path ending in .png or .pdf, but got {path}")
+    with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType: editable, and accepted by journals
+        for path in targets:
+            figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=_NO_METADATA[path.suffix])

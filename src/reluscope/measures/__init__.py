@@ -1,0 +1,61 @@
+"""Measures over pattern counts: pure functions, `PatternCounts` in, a Python float out.
+
+A measure is one public function in one file of this folder, and nothing needs to be registered:
+
+    reluscope.measures.entropy(counts)
+    reluscope.measures.find("weighted_jaccard_to_initial").needs      # frozenset({'initial'})
+
+**The rule.** A public top-level function of a public file (neither name starts with an underscore) is a measure when
+it has a parameter `counts`, and each of its further parameters either has a default or is one of the known needs.
+The parameter names say what the function is given:
+
+    counts      the layer's counts at this step
+    initial     the layer's counts at the first counted step, the initialisation
+    final       the layer's counts at the last counted step
+    previous    the layer's counts at the previous counted step; there is none at the first, where the caller writes NaN
+    any other   an option; it has a default, and the configuration may set it
+
+The other public functions (`weighted_jaccard(counts, other)`) are not measures, but are reached here all the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from reluscope.measures._discovery import (
+    Measure,
+    check_options,
+    find,
+    function_names,
+    load_function,
+    names,
+    source_files,
+)
+
+__all__ = ["Measure", "check_options", "find", "names", "source_files"]
+
+
+class _MeasuresPackage(ModuleType):
+    """This package, in which a function keeps its name where its file is named alike (entropy in entropy.py)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """The import system binds each submodule to its package: bind the function instead, where there is one."""
+        if isinstance(value, ModuleType):
+            value = getattr(value, name, value)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _MeasuresPackage
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in function_names():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    function = globals()[name] = load_function(name)  # found at once the next time
+    return function
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *function_names()})

@@ -1,0 +1,1 @@
+"""Training: methods, learning-rate schedules, and the loop that dumps every step."""

@@ -1,0 +1,83 @@
+"""Reading the weights store."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from torch import nn
+
+from reluscope import stores
+from reluscope.checkpoints.layout import KINDS, Layout
+
+
+class WeightsStore:
+    """Every dumped step's weights of one run.
+
+    Attributes:
+        steps: the dumped steps, int64, shape [step], ascending.
+        epochs: the same in epochs, float64, shape [step].
+        attributes: the run's settings: network, data, method, seed, versions.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        group = stores.open_store(path, "weights")
+        self._arrays = dict(group.arrays())
+        self.attributes: dict[str, Any] = dict(group.attrs)
+        self.steps: NDArray[np.int64] = np.asarray(self._arrays["step"][:])
+        self.epochs: NDArray[np.float64] = np.asarray(self._arrays["epoch"][:])
+        self.layout = Layout.from_attributes({kind: self._arrays[kind].attrs["entries"] for kind in KINDS})  # type: ignore[arg-type, misc]
+        self._block: dict[str, NDArray[Any]] = {}
+        self._block_index = -1
+
+    def load_into(self, network: nn.Module, step: int) -> None:
+        """Put the network into the state of `step`, bit for bit: parameters and buffers.
+
+        Neighbouring steps share a block, which is read once and kept.
+
+        Raises:
+            ValueError: the step was not dumped, or the network has other tensors than the run's.
+        """
+        index = int(np.searchsorted(self.steps, step))
+        if index == len(self.steps) or self.steps[index] != step:
+            near = self.steps[np.abs(self.steps - step).argmin()]
+            raise ValueError(
+                f"{self.path}: step {step} was not dumped; there are {len(self.steps)} steps from {self.steps[0]} to "
+                f"{self.steps[-1]}, the nearest is {near}"
+            )
+        if difference := self.layout.difference(Layout.of(network)):
+            raise ValueError(f"{self.path}: the network does not fit the stored one: {difference}")
+        block_steps = self._arrays["parameters"].chunks[1]
+        block, column = divmod(index, block_steps)
+        if block != self._block_index:
+            start = block * block_steps
+            self._block = {kind: np.asarray(self._arrays[kind][:, start : start + block_steps]) for kind in KINDS}
+            self._block_index = block
+        vectors = {kind: np.ascontiguousarray(values[:, column]) for kind, values in self._block.items()}
+        self.layout.copy_into(network, vectors)
+
+    def scalar(self, name: str) -> NDArray[np.float64]:
+        """learning_rate, train_loss, train_accuracy or test_accuracy; float64, shape [step], NaN where not taken."""
+        array = self._arrays[name]
+        assert isinstance(array, zarr.Array)
+        return np.asarray(array[:])
+
+    def __repr__(self) -> str:
+        return f"WeightsStore({self.path!r}: {len(self.steps)} steps, {self.steps[0]} to {self.steps[-1]})"
+
+
+def open_weights(path: str | os.PathLike[str]) -> WeightsStore:
+    """Open a run's weights store.
+
+    Example:
+        >>> store = open_weights("results/runs/resnet20-seed0/weights.zarr")  # doctest: +SKIP
+        >>> store.load_into(network, step=40)  # doctest: +SKIP
+
+    Raises:
+        StoreError: there is none, it is unfinished, or it is a store of another kind.
+    """
+    return WeightsStore(path)

@@ -1,0 +1,134 @@
+"""`count_patterns`: one pass over the images, one counter a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from reluscope.counting.engines import Counter, counter_type
+from reluscope.patterns import PatternCounts
+from reluscope.preactivations import counting_mode, device_of, observe
+
+
+class Images(Protocol):
+    """A float tensor [n, ...], or anything else whose slices are such tensors."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, item: slice, /) -> Tensor: ...
+
+
+def count_patterns(
+    network: nn.Module, images: Images, batch_size: int = 128, *, engine: str = "auto", progress: bool = False
+) -> list[PatternCounts]:
+    """Counts the patterns that each layer of `network` shows over all images.
+
+    The batches are images[0:batch_size] and so on in order, the last one as short as it comes. Batch-norm normalises
+    each by its own statistics, so the batch partition is part of the result (Hartmann et al. 2021, section 3); the
+    network is left exactly as found. Counts are exact; so are keys up to 64 channels (`reluscope.patterns`).
+
+    Args:
+        network: any module whose forward pass calls activation modules (`reluscope.preactivations.ACTIVATIONS`) on
+            pre-activations [n, channels, height, width] or [n, features].
+        images: float tensor [n, ...], or an object with len() whose slices are such tensors. Batches move to the
+            network's device; dtype and memory format stay.
+        batch_size: images in a batch.
+        engine: "auto" (numba where the network is on the CPU, torch elsewhere), "numpy", "numba" or "torch". All give
+            the same counts.
+        progress: show a bar over the batches, if standard error is a terminal.
+
+    Returns:
+        One PatternCounts a layer, in forward order.
+
+    Raises:
+        ValueError: no images, no activation, an unknown engine, a pre-activation of another shape, or batches that
+            reach different layers.
+        TypeError: batch_size is not an integer, or a batch is not a float tensor.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
+        raise TypeError(f"batch_size: expected an integer, but got {batch_size!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected at least 1, but got {batch_size}")
+    if len(images) == 0:
+        raise ValueError("images: expected at least one image, but got none")
+    device = device_of(network)
+    layers = _Layers(counter_type(engine, device))
+    starts = range(0, len(images), batch_size)
+    with counting_mode(network):
+        for start in tqdm(starts, desc="counting", unit="batch", disable=None if progress else True):
+            batch = _as_batch(images[start : start + batch_size]).to(device)
+            with observe(network, layers.visit):
+                network(batch)
+            layers.end_batch()
+    return layers.result()
+
+
+def _as_batch(batch: Any) -> Tensor:
+    if not isinstance(batch, Tensor):
+        raise TypeError(f"images: expected slices to be float tensors, but got {type(batch).__name__}")
+    if not batch.is_floating_point():
+        raise TypeError(f"images: expected slices to be float tensors, but got {batch.dtype}")
+    return batch
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    shape: tuple[int, ...]  # one image's pre-activation: (channels, height, width) or (features,)
+    counter: Counter
+
+    def result(self) -> PatternCounts:
+        keys, counts = self.counter.result()
+        return PatternCounts(self.name, keys, counts, *self.shape)
+
+
+class _Layers:
+    """The layers in forward order: found by the first batch, and required to be the same in every later one."""
+
+    def __init__(self, counter: type[Counter]) -> None:
+        self._counter = counter
+        self._layers: list[_Layer] = []
+        self._is_first_batch = True
+        self._num_visited = 0
+
+    def visit(self, index: int, layer_name: str, preactivation: Tensor) -> None:
+        shape = tuple(preactivation.shape[1:])
+        if preactivation.ndim not in (2, 4):
+            raise ValueError(
+                f"Layer {layer_name!r}: expected a pre-activation of shape [images, channels, height, width] or "
+                f"[images, features], but got {list(preactivation.shape)}"
+            )
+        if self._is_first_batch:
+            self._layers.append(_Layer(layer_name, shape, self._counter(shape[0])))
+        elif index >= len(self._layers):
+            raise ValueError(
+                f"Layer {layer_name!r}: expected the {len(self._layers)} layers of the first batch, "
+                f"but a later batch reached one more"
+            )
+        elif (layer_name, shape) != (self._layers[index].name, self._layers[index].shape):
+            first = self._layers[index]
+            raise ValueError(
+                f"Layer {first.name!r} (index {index}): expected shape {list(first.shape)} an image as in the first "
+                f"batch, but a later batch reached {layer_name!r} with {list(shape)}"
+            )
+        self._layers[index].counter.add(preactivation)
+        self._num_visited = index + 1
+
+    def end_batch(self) -> None:
+        if not self._layers:
+            raise ValueError(
+                "count_patterns: expected the forward pass to call an activation module, but none was called"
+            )
+        if self._num_visited < len(self._layers):
+            raise ValueError(
+                f"Layer {self._layers[self._num_visited].name!r}: expected in every batch as in the first, "
+                f"but a later batch did not reach it"
+            )
+        self._is_first_batch = False
+        self._num_visited = 0
+
+    def result(self) -> list[PatternCounts]:
+        return [layer.result() for layer in self._layers]

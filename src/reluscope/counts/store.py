@@ -1,0 +1,136 @@
+"""Reading counts stores: the shards of a run as one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from reluscope import stores
+from reluscope.counts.writer import layer_group
+from reluscope.patterns import PatternCounts
+
+READ_PATTERNS = 1 << 23
+"""Patterns that are read at a time: several steps where they are short, at least one."""
+
+
+class CountsStore:
+    """The counts of one run at its counted steps.
+
+    Attributes:
+        steps: int64, shape [step], ascending.
+        epochs: the same in epochs, float64, shape [step].
+        layer_names: in forward order.
+        num_channels, num_positions, height, width: int64, shape [layer].
+        attributes: what was counted and how.
+    """
+
+    def __init__(self, *paths: str | os.PathLike[str]) -> None:
+        if not paths:
+            raise stores.StoreError("expected at least one counts store, got none")
+        opened = [(os.fspath(path), stores.open_store(path, "counts")) for path in paths]
+        opened.sort(key=lambda shard: int(_values(shard[1], "step")[0]))
+        self._shards = [group for _, group in opened]
+        first_path, first = opened[0]
+        for path, group in opened[1:]:
+            if different := _difference(first, group):
+                raise stores.StoreError(
+                    f"{path} does not belong together with {first_path}: they differ in {different}"
+                )
+        self.attributes: dict[str, Any] = dict(first.attrs)
+        self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
+        self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
+        self.layer_names: list[str] = _values(first, "layer_name").tolist()
+        self.num_channels, self.num_positions, self.height, self.width = (
+            _values(first, name) for name in ("num_channels", "num_positions", "height", "width")
+        )
+
+    @property
+    def stage(self) -> NDArray[np.int64]:
+        """Stage of each layer, from 0: a new one begins where the spatial resolution changes.  Shape [layer]."""
+        changes = (np.diff(self.height) != 0) | (np.diff(self.width) != 0)
+        return np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
+
+    def over_time(self, layer: int) -> Iterator[PatternCounts]:
+        """One layer's counts at every counted step, in order; each chunk is read about once."""
+        for shard in range(len(self._shards)):
+            keys, counts, indptr = self._arrays(shard, layer)
+            first = 0
+            while first < len(indptr) - 1:
+                # as many whole steps as fit, at least one
+                fitting = int(np.searchsorted(indptr, indptr[first] + READ_PATTERNS, side="right")) - 1
+                last = max(first + 1, fitting)
+                span = slice(int(indptr[first]), int(indptr[last]))
+                edges = (indptr[first + 1 : last] - indptr[first]).tolist()
+                pieces = zip(np.split(keys[span], edges), np.split(_as_int64(counts[span]), edges), strict=True)
+                for step_keys, step_counts in pieces:
+                    yield self._pattern_counts(layer, step_keys, step_counts)
+                first = last
+
+    def at(self, position: int, layer: int) -> PatternCounts:
+        """One layer's counts at the `position`-th counted step; negative positions count from the end."""
+        position = range(len(self.steps))[position]
+        lengths = np.cumsum([len(_values(g, "step")) for g in self._shards])
+        shard = int(np.searchsorted(lengths, position, side="right"))
+        row = position - (int(lengths[shard - 1]) if shard else 0)
+        keys, counts, indptr = self._arrays(shard, layer)
+        span = slice(int(indptr[row]), int(indptr[row + 1]))
+        return self._pattern_counts(layer, np.asarray(keys[span]), _as_int64(counts[span]))
+
+    def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
+        group = self._shards[shard][layer_group(layer)]
+        assert isinstance(group, zarr.Group)
+        keys, counts = group["keys"], group["counts"]
+        assert isinstance(keys, zarr.Array)
+        assert isinstance(counts, zarr.Array)
+        return keys, counts, _values(group, "indptr")
+
+    def _pattern_counts(self, layer: int, keys: NDArray[Any], counts: NDArray[np.int64]) -> PatternCounts:
+        return PatternCounts(
+            layer_name=self.layer_names[layer],
+            keys=keys,
+            counts=counts,
+            num_channels=int(self.num_channels[layer]),
+            height=int(self.height[layer]),
+            width=int(self.width[layer]),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"CountsStore({len(self.steps)} steps, {self.steps[0]} to {self.steps[-1]}, {len(self.layer_names)} layers)"
+        )
+
+
+def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:
+    """Open the shards of one run, in any order, as one.
+
+    Raises:
+        StoreError: one is missing or unfinished, or they do not belong to one run.
+    """
+    return CountsStore(*paths)
+
+
+def _values(group: zarr.Group, name: str) -> NDArray[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return np.asarray(array[:])
+
+
+def _as_int64(counts: Any) -> NDArray[np.int64]:
+    return np.asarray(counts).astype(np.int64)
+
+
+def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
+    """The first attribute or layer table in which two shards differ; None where they fit together."""
+    keys = sorted({*one.attrs, *other.attrs})
+    attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
+    tables = [
+        name
+        for name in ("layer_name", "num_channels", "height", "width", "num_positions")
+        if not np.array_equal(_values(one, name), _values(other, name))
+    ]
+    return next(iter(attributes + tables), None)

@@ -1,0 +1,167 @@
+"""Writing a counts store, step after step, so that a killed job can go on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from reluscope import stores
+from reluscope.patterns import PatternCounts
+
+CHUNK_PATTERNS = 1 << 18
+SAVE_SECONDS = 60.0
+SAVE_BYTES = 1 << 28
+"""Counted steps are saved when a minute has passed or 256 MB are waiting, whatever comes first."""
+
+
+class CountsWriter:
+    """Appends the counts of one step at a time to an unfinished store in `folder`; renames it to `final` at the end.
+
+    Opened on a folder that a killed job left, it continues there: `position` steps are already counted.
+
+    Per layer the patterns of all steps stand one after the other (CSR): those of the i-th step are
+    ``keys[indptr[i]:indptr[i + 1]]`` and ``counts[indptr[i]:indptr[i + 1]]``.
+
+    Args:
+        folder: where the unfinished store is kept.
+        final: the finished store's name.
+        steps: the steps of the shard, ascending, int64.
+        epochs: the same in epochs.
+        attributes: what was counted and how, JSON types; a folder left by a job with others is started anew, because
+            counts can be made again from the weights.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        final: Path,
+        steps: NDArray[np.int64],
+        epochs: NDArray[np.float64],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        self._folder, self._final, self._steps, self._epochs = folder, final, steps, epochs
+        self._attributes = {"kind": "counts", **attributes}
+        self._store, self._state = folder / "counts.zarr", folder / "state.json"
+        self.position = 0
+        self._written: list[int] = []  # patterns in the store, by layer
+        self._waiting: list[list[PatternCounts]] = []  # steps counted but not in the store
+        self._layers: list[zarr.Group] = []
+        if not self._resume():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self._group = zarr.create_group(str(self._store), attributes=self._attributes)
+        self._saved_at = time.monotonic()
+
+    def _resume(self) -> bool:
+        if not self._state.is_file():
+            return False
+        state = json.loads(self._state.read_text())
+        if state["steps"] != self._steps.tolist() or state["attributes"] != self._attributes:
+            return False
+        self._group = zarr.open_group(str(self._store), mode="r+")
+        self.position, self._written = state["position"], state["written"]
+        self._layers = [_group(self._group, layer_group(i)) for i in range(len(self._written))]
+        return True
+
+    def append(self, layers: Sequence[PatternCounts]) -> None:
+        """Add the next step's counts, one a layer."""
+        if not self._layers:
+            self._create_layers(layers)
+        self._waiting.append(list(layers))
+        self.position += 1
+        size = sum(c.keys.nbytes + c.counts.nbytes for step in self._waiting for c in step)
+        if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
+            self._save()
+
+    def _create_layers(self, layers: Sequence[PatternCounts]) -> None:
+        for i, counts in enumerate(layers):
+            positions = counts.num_positions
+            attributes = {
+                "layer_name": counts.layer_name,
+                "num_channels": counts.num_channels,
+                "key_kind": counts.key_kind,
+                "num_positions": positions,
+                "height": counts.height,
+                "width": counts.width,
+            }
+            group = self._group.create_group(layer_group(i), attributes=attributes)
+            kinds = {"keys": counts.keys.dtype, "counts": np.dtype(np.uint32 if positions < 1 << 32 else np.uint64)}
+            for name, dtype in kinds.items():
+                stores.create_array(
+                    group,
+                    name,
+                    shape=(0,),
+                    dimensions=("pattern",),
+                    dtype=dtype,
+                    chunks=(CHUNK_PATTERNS,),
+                    pcodec={"level": 8},
+                )
+            stores.write_array(group, "indptr", np.zeros(len(self._steps) + 1, np.int64), ("edge",))
+        self._layers = [_group(self._group, layer_group(i)) for i in range(len(layers))]
+        self._written = [0] * len(layers)
+
+    def _save(self) -> None:
+        first = self.position - len(self._waiting)
+        for i, group in enumerate(self._layers):
+            column = [step[i] for step in self._waiting]
+            start = self._written[i]
+            ends = start + np.cumsum([len(c.keys) for c in column])
+            for name in ("keys", "counts"):
+                array = _array(group, name)
+                array.resize((int(ends[-1]),))
+                array[start:] = np.concatenate([getattr(c, name) for c in column]).astype(array.dtype)
+            _array(group, "indptr")[first + 1 : self.position + 1] = ends
+            self._written[i] = int(ends[-1])
+        self._waiting = []
+        state = {
+            "steps": self._steps.tolist(),
+            "attributes": self._attributes,
+            "position": self.position,
+            "written": self._written,
+        }
+        temporary = self._state.with_suffix(".tmp")
+        temporary.write_text(json.dumps(state))
+        temporary.replace(self._state)
+        self._saved_at = time.monotonic()
+
+    def finish(self) -> None:
+        """Write what is left, and give the store its final name."""
+        if self.position != len(self._steps):
+            raise RuntimeError(f"finish: {len(self._steps)} steps were announced, {self.position} were counted")
+        if self._waiting:
+            self._save()
+        layers = [dict(group.attrs) for group in self._layers]
+        stores.write_array(self._group, "step", self._steps, ("step",))
+        stores.write_array(self._group, "epoch", self._epochs, ("step",))
+        stores.write_array(self._group, "layer", np.arange(len(layers)), ("layer",))
+        for name in ("layer_name", "num_channels", "num_positions", "height", "width"):
+            stores.write_array(self._group, name, np.array([layer[name] for layer in layers]), ("layer",))
+        distinct = np.stack([np.diff(_array(group, "indptr")[:]) for group in self._layers], axis=1)
+        stores.write_array(self._group, "distinct_patterns", distinct, ("step", "layer"))
+        stores.finish(self._store, self._final, self._group)
+        shutil.rmtree(self._folder)
+
+
+def layer_group(layer: int) -> str:
+    """Name of a layer's group inside the store."""
+    return f"layer{layer:03d}"
+
+
+def _group(parent: zarr.Group, name: str) -> zarr.Group:
+    group = parent[name]
+    assert isinstance(group, zarr.Group)
+    return group
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array

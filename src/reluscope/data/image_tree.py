@@ -1,0 +1,77 @@
+"""A folder of images, one subfolder a class: what lies where.  Reads names only, no image; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""The file types that torchvision's ImageFolder takes."""
+
+_TEST_FOLDERS = ("test", "val")
+_LAYOUT = "<path>/train/<class>/<image> with an optional <path>/test/<class>/<image>, or <path>/<class>/<image>"
+
+
+@dataclass(frozen=True)
+class ImageTree:
+    """The files of an image folder.
+
+    Attributes:
+        class_names: the class folders, sorted; a label is an index into them.
+        train, test: (file, label) of every image, by class and then by name; `test` is None where there is no folder.
+    """
+
+    class_names: tuple[str, ...]
+    train: list[tuple[Path, int]]
+    test: list[tuple[Path, int]] | None
+
+
+def scan_tree(path: Path) -> ImageTree:
+    """List `<path>/train/<class>/*` and `<path>/test/<class>/*` (or val), else `<path>/<class>/*` without a test set.
+
+    Raises:
+        FileNotFoundError: `path` is no folder.
+        ValueError: no class folders, a class without images, a single class, or test classes other than train's.
+    """
+    if not path.is_dir():
+        raise FileNotFoundError(f"data.path: no folder {str(path)!r}; expected {_LAYOUT}")
+    split = bool(_class_names(path / "train"))
+    root = path / "train" if split else path
+    class_names = _class_names(root)
+    if set(class_names) <= {"train", *_TEST_FOLDERS}:  # also where there are none at all
+        raise ValueError(f"data.path: no class folders in {str(path)!r}; expected {_LAYOUT}")
+    train = _list_images(root, class_names)
+    if len(class_names) == 1:
+        raise ValueError(f"data.path: {str(root)!r} holds the single class {class_names[0]!r}; expected two or more")
+    test_root = next((path / name for name in _TEST_FOLDERS if split and (path / name).is_dir()), None)
+    if test_root is None:
+        return ImageTree(class_names, train, None)
+    if differing := sorted(set(class_names) ^ set(_class_names(test_root))):
+        raise ValueError(
+            f"data.path: expected the same classes in {str(root)!r} and {test_root.name!r} "
+            f"but {differing[0]!r} is in one only"
+        )
+    return ImageTree(class_names, train, _list_images(test_root, class_names))
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    """The names of the folders in `root`, sorted; hidden ones are skipped."""
+    if not root.is_dir():
+        return ()
+    return tuple(sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".") and entry.is_dir()))
+
+
+def _list_images(root: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
+    images = []
+    for label, class_name in enumerate(class_names):
+        names = sorted(
+            entry.name
+            for entry in (root / class_name).iterdir()
+            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+        )
+        if not names:
+            suffixes = ", ".join(IMAGE_SUFFIXES)
+            raise ValueError(f"data.path: no images in {str(root / class_name)!r}; expected files ending in {suffixes}")
+        images += [(root / class_name / name, label) for name in names]
+    return images

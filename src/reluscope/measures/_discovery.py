@@ -1,0 +1,208 @@
+"""Finds the measures in the files of this folder.
+
+The files are parsed, not imported: names, needs and sources are known without running any measure's code, and one
+measure is imported without the others.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+KNOWN_NEEDS = frozenset({"initial", "final", "previous"})
+
+_FOLDER = Path(__file__).parent
+_ROOT = _FOLDER.parent  # the folder of the whole package
+_PACKAGE = __name__.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure, ready to be called: `function(counts, **needs, **options)`.
+
+    Attributes:
+        name: the function's name, and the name in the configuration.
+        function: takes a `PatternCounts` as `counts` and as each of `needs`; returns a float.
+        needs: which other counts of the same layer it takes: of "initial", "final", "previous".
+        options: each option's default.
+        summary: the first line of its docstring.
+    """
+
+    name: str
+    function: Callable[..., float]
+    needs: frozenset[str] = frozenset()
+    options: dict[str, Any] = field(default_factory=dict)
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """A public top-level function as it is written in its file."""
+
+    name: str
+    path: Path
+    required: tuple[str, ...]  # parameters without a default
+    optional: tuple[str, ...]  # parameters with one
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return KNOWN_NEEDS.intersection(self.required)
+
+    @property
+    def unknown(self) -> list[str]:
+        """What keeps it from being a measure; empty for a measure."""
+        missing = [] if "counts" in self.required else ["no parameter 'counts'"]
+        given = {"counts", *KNOWN_NEEDS}
+        return missing + [f"parameter {name!r} has no default" for name in self.required if name not in given]
+
+
+def names() -> list[str]:
+    """The names of all measures, sorted.  Imports none of them."""
+    return sorted(name for name, definition in _definitions().items() if not definition.unknown)
+
+
+def find(name: str) -> Measure:
+    """The measure of that name; imports only the file that defines it (and what that file imports).
+
+    Raises:
+        ValueError: no measure has that name.
+    """
+    definition = _definition(name)
+    function = load_function(name)
+    parameters = inspect.signature(function).parameters
+    return Measure(
+        name=name,
+        function=function,
+        needs=definition.needs,
+        options={option: parameters[option].default for option in definition.optional},
+        summary=(inspect.getdoc(function) or "").partition("\n")[0],
+    )
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Refuse options that the measure `name` does not have.  Imports no measure.
+
+    Raises:
+        ValueError: the measure or one of the options is unknown.
+    """
+    known = _definition(name).optional
+    for option in options:
+        if option not in known:
+            allowed = ", ".join(known) or "none"
+            raise ValueError(f"measure {name!r}: expected options {allowed}, but got {option!r}{_hint(option, known)}")
+
+
+def source_files(name: str) -> list[Path]:
+    """The file that defines the measure, then every file of the package that it imports, directly or not.
+
+    Read from the import statements wherever they stand (also under ``if TYPE_CHECKING``, since a type's methods are
+    used without importing it), relative ones included. A function imported from `reluscope.measures` counts as an
+    import of the file that defines it; whoever imports `reluscope.measures` as a whole depends on every measure.
+    Parent packages, which Python runs on the way, are left out: they decide no value.
+
+    Raises:
+        ValueError: no measure has that name.
+    """
+    defining = _definition(name).path
+    found: set[Path] = set()
+    waiting = [defining]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting.extend(_imported_files(path))
+    return [defining, *sorted(found - {defining})]
+
+
+def function_names() -> list[str]:
+    """The names of all public functions of the measure files, measures or not."""
+    return sorted(_definitions())
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Import the file that defines the public function `name`, and return the function."""
+    return getattr(importlib.import_module(f"{_PACKAGE}.{_definitions()[name].path.stem}"), name)
+
+
+def _measure_files() -> list[Path]:
+    return sorted(path for path in _FOLDER.glob("*.py") if not path.name.startswith("_"))
+
+
+def _definitions() -> dict[str, _Definition]:
+    found: dict[str, _Definition] = {}
+    for path in _measure_files():
+        for node in ast.parse(path.read_bytes(), str(path)).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                if node.name in found:
+                    raise ValueError(f"measure {node.name!r} is defined twice: {found[node.name].path} and {path}")
+                found[node.name] = _Definition(node.name, path, *_parameters(node.args))
+    return found
+
+
+def _parameters(arguments: ast.arguments) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the parameters without, and with, a default; all can be given by name."""
+    defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults + arguments.kw_defaults
+    parameters = list(zip(arguments.args + arguments.kwonlyargs, defaults, strict=True))
+    required = tuple(parameter.arg for parameter, default in parameters if default is None)
+    optional = tuple(parameter.arg for parameter, default in parameters if default is not None)
+    return required, optional
+
+
+def _definition(name: str) -> _Definition:
+    """The definition of the measure `name`, or an error that says why there is none."""
+    definitions = _definitions()
+    if name not in definitions:
+        known = names()
+        raise ValueError(f"measure: expected one of {', '.join(known)}, but got {name!r}{_hint(name, known)}")
+    if reasons := definitions[name].unknown:
+        raise ValueError(f"measure {name!r}: the function exists, but is no measure: {', '.join(reasons)}")
+    return definitions[name]
+
+
+def _hint(given: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(given, list(known))
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _imported_files(path: Path) -> Iterator[Path]:
+    """The package's files that the import statements of `path` name."""
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _module_files(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = _absolute_module(path, node)
+            for alias in node.names:
+                yield from _module_files(f"{module}.{alias.name}") or _attribute_files(module, alias.name)
+
+
+def _absolute_module(path: Path, node: ast.ImportFrom) -> str:
+    """The full name of the module after ``from``."""
+    if not node.level:
+        return node.module or ""
+    folder = path.parents[node.level - 1].relative_to(_ROOT.parent)
+    return ".".join([*folder.parts, *([node.module] if node.module else [])])
+
+
+def _attribute_files(module: str, name: str) -> list[Path]:
+    """Where `name` of `module`, which is no module itself, comes from."""
+    if module == _PACKAGE and name in (definitions := _definitions()):
+        return [definitions[name].path]
+    return _module_files(module)
+
+
+def _module_files(module: str) -> list[Path]:
+    """The files behind a module of this package; none where it is not a module of this package."""
+    parts = module.split(".")
+    if parts[0] != _ROOT.name:
+        return []
+    base = _ROOT.joinpath(*parts[1:])
+    if module == _PACKAGE:
+        return [base / "__init__.py", *_measure_files()]
+    return [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]

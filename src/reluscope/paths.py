@@ -1,0 +1,44 @@
+"""Where everything lies: run -> file names, in one place.
+
+Every name also takes a Snakemake wildcard ("{run}"), so that the rules and the package never disagree.
+"""
+
+from __future__ import annotations
+
+RESULTS = "results"
+FIGURES = f"{RESULTS}/figures"
+
+
+def run_folder(run: str) -> str:
+    """Folder of everything that belongs to one run."""
+    return f"{RESULTS}/runs/{run}"
+
+
+def weights(run: str) -> str:
+    """Weights store of a run."""
+    return f"{run_folder(run)}/weights.zarr"
+
+
+def counts(run: str, shard: str) -> str:
+    """Counts store of one fixed range of steps of a run."""
+    return f"{run_folder(run)}/counts/{shard}.zarr"
+
+
+def measure(run: str, measure: str) -> str:
+    """One measure of one run, over time and layers."""
+    return f"{run_folder(run)}/measures/{measure}.zarr"
+
+
+def figure(figure: str, extension: str) -> str:
+    """A figure, as "png" or "pdf"."""
+    return f"{FIGURES}/{figure}.{extension}"
+
+
+def log(stage: str, name: str) -> str:
+    """Log of one job of a stage."""
+    return f"{RESULTS}/logs/{stage}/{name}.log"
+
+
+def partial(store: str) -> str:
+    """Where the unfinished work for a store is kept until it is renamed to `store`."""
+    return f"{store.removesuffix('.zarr')}.partial"

@@ -1,0 +1,21 @@
+"""Stage one: train a run and dump its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reluscope import paths
+from reluscope.stages.devices import best_device, use_threads
+from reluscope.study import Run
+from reluscope.training.loop import train
+
+
+def train_run(run: Run, output: str, *, study: str, threads: int) -> None:
+    """Train `run` into the weights store `output`; a training killed before continues where it was saved.
+
+    Args:
+        study: name of the study, kept in the store.
+        threads: processor threads; part of what determines the bits.
+    """
+    use_threads(threads)
+    train(run.spec, Path(paths.partial(output)), Path(output), device=best_device(), study=study)

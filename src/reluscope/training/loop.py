@@ -1,0 +1,199 @@
+"""The training loop: SGD over the images, every dumped step handed to the weights store.
+
+Nothing random has a state that runs along: the initialisation is drawn from the seed alone, an epoch's order from seed
+and epoch, a step's augmentation from seed and step. So a training can go on from any step with the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from reluscope import stores
+from reluscope.checkpoints import WeightsWriter
+from reluscope.data import Dataset, ImageSet, augment, load
+from reluscope.networks import build_network
+from reluscope.networks.fixup import scalar_parameters
+from reluscope.schedule import Timeline
+from reluscope.training.methods import Method
+from reluscope.training.rates import rates
+from reluscope.training.spec import TrainingSpec
+
+_STREAMS = {"initialisation": 0, "order": 1, "augmentation": 2}
+
+
+def train(
+    spec: TrainingSpec, folder: Path, final: Path, *, device: torch.device | str = "cpu", study: str = ""
+) -> None:
+    """Train one run and dump its steps.
+
+    Args:
+        spec: what to train.
+        folder: keeps the unfinished store; a training killed at any moment continues from there.
+        final: name of the finished weights store.
+        device: where the network and the images live.
+        study: name of the study the run belongs to, kept in the store.
+
+    Raises:
+        StoreError: `folder` belongs to other settings, or another process is at work in it.
+        FloatingPointError: the loss is no longer finite.
+    """
+    device = torch.device(device)
+    timeline = spec.timeline()
+    steps = spec.dumped_steps()
+    dataset = load(spec.data)
+    network = initial_network(spec, dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
+    optimizer = _optimizer(network, spec.method)
+
+    attributes = {"study": study, **spec.to_dict(), "versions": stores.versions()}
+    writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), attributes)
+    if (done := writer.resume_step) is not None:
+        _set_momenta(optimizer, writer.restore(network), device)
+        print(f"continues after step {done} of {timeline.num_steps}", flush=True)
+    else:
+        done = 0
+        writer.append(network, {}, {})
+    _run(spec, timeline, dataset, network, optimizer, writer, done)
+    writer.finish(_momenta(optimizer))
+
+
+def initial_network(spec: TrainingSpec, dataset: Dataset) -> nn.Module:
+    """The run's network at step 0; leaves torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_seed(spec.seed, "initialisation"))
+        return build_network(in_channels=dataset.train.shape[0], num_classes=dataset.num_classes, **spec.network)
+
+
+def _run(
+    spec: TrainingSpec,
+    timeline: Timeline,
+    dataset: Dataset,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    writer: WeightsWriter,
+    done: int,
+) -> None:
+    device = next(network.parameters()).device
+    images, test = dataset.train.to(device), dataset.test.to(device) if dataset.test else None
+    table = rates(spec.method, timeline.num_steps)
+    dumped = spec.dumped_steps()
+    evaluated = set(timeline.evaluated(dumped).tolist()) if test else set()
+    dumps = set(dumped.tolist())
+    started, first = time.monotonic(), done
+    network.train()
+    for step, index in _batches(spec, timeline, done, device):
+        row = step - 1
+        _set_rates(optimizer, table.learning_rate[row], table.momentum[row])
+        inputs = _augmented(images, index, spec, step)
+        labels = images.labels[index]
+        logits = network(inputs)
+        loss = functional.cross_entropy(logits, labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if step not in dumps:
+            continue
+        scalars = {
+            "learning_rate": float(table.learning_rate[row]),
+            "train_loss": float(loss.detach()),
+            "train_accuracy": float((logits.argmax(1) == labels).float().mean()),
+        }
+        if not np.isfinite(scalars["train_loss"]):
+            raise FloatingPointError(
+                f"step {step}: the loss is {scalars['train_loss']}; lower methods.*.learning_rate (now "
+                f"{spec.method.learning_rate})"
+            )
+        if test and step in evaluated:
+            scalars["test_accuracy"] = accuracy(network, test)
+            left = (time.monotonic() - started) / (step - first) * (timeline.num_steps - step)
+            print(
+                f"step {step:,} of {timeline.num_steps:,} (epoch {step / timeline.steps_per_epoch:.1f} of "
+                f"{timeline.epochs}): loss {scalars['train_loss']:.3f}, test accuracy "
+                f"{scalars['test_accuracy']:.1%}, {left:.0f} s left",
+                flush=True,
+            )
+        writer.append(network, scalars, _momenta(optimizer))
+
+
+def _batches(
+    spec: TrainingSpec, timeline: Timeline, done: int, device: torch.device
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """(step it makes, indices of its images) of every update after `done`."""
+    for epoch in range(done // timeline.steps_per_epoch, timeline.epochs):
+        generator = torch.Generator().manual_seed(_seed(spec.seed, "order", epoch))
+        order = torch.randperm(timeline.num_images, generator=generator).to(device)
+        for i, index in enumerate(order.split(timeline.batch_size)):
+            step = epoch * timeline.steps_per_epoch + i + 1
+            if step > done:
+                yield step, index
+
+
+def _augmented(images: ImageSet, index: torch.Tensor, spec: TrainingSpec, step: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(_seed(spec.seed, "augmentation", step))
+    batch = augment(images.take(index), flip=spec.data.flip, crop_padding=spec.data.crop_padding, generator=generator)
+    return images.normalise(batch)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, images: ImageSet, batch_size: int = 500) -> float:
+    """Share of images classified rightly, with the running statistics; the network's mode is put back."""
+    training = network.training
+    network.eval()
+    right = sum(
+        int((network(images[i : i + batch_size]).argmax(1) == images.labels[i : i + batch_size]).sum())
+        for i in range(0, len(images), batch_size)
+    )
+    network.train(training)
+    return right / len(images)
+
+
+def _seed(seed: int, stream: str, counter: int = 0) -> int:
+    return int(np.random.SeedSequence((seed, _STREAMS[stream], counter)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _optimizer(network: nn.Module, method: Method) -> torch.optim.Optimizer:
+    scalars = scalar_parameters(network)
+    ours = {id(p) for p in scalars}
+    groups = [{"params": [p for p in network.parameters() if id(p) not in ours], "factor": 1.0}]
+    if scalars:
+        groups.append({"params": scalars, "factor": method.scalar_learning_rate_factor})
+    return torch.optim.SGD(
+        groups,
+        lr=method.learning_rate,
+        momentum=method.momentum,
+        nesterov=method.nesterov,
+        weight_decay=method.weight_decay,
+        fused=True,
+    )
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, learning_rate: float, momentum: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"], group["momentum"] = learning_rate * group["factor"], momentum
+
+
+def _set_batch_norm_momentum(network: nn.Module, momentum: float) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
+def _momenta(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """SGD's momentum buffers by parameter number: all of its state."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    states = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
+    return {str(i): buffer for i, buffer in enumerate(states) if buffer is not None}
+
+
+def _set_momenta(optimizer: torch.optim.Optimizer, momenta: dict[str, torch.Tensor], device: torch.device) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, buffer in momenta.items():
+        # the saved tensor keeps its strides, on which the order of the fused update's arithmetic may depend
+        optimizer.state[parameters[int(number)]]["momentum_buffer"] = buffer.to(device)

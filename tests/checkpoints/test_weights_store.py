@@ -1,0 +1,182 @@
+"""The weights store gives back every step bit for bit, opens in xarray, and is never wrongly taken for finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray
+from torch import nn
+
+from reluscope import stores
+from reluscope.checkpoints import WeightsWriter, open_weights
+from reluscope.checkpoints import writer as writer_module
+
+STEPS = np.arange(0, 150, 2)
+STRANGE = torch.tensor(
+    [0x7FC00001, 0x7F800001, 0xFFC12345, 0x80000000, 0x7F800000, 0xFF800000, 0x00000001], dtype=torch.int64
+)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5), nn.PReLU(), nn.Flatten(), nn.Linear(5, 3))
+
+
+def change(net: nn.Module, step: int) -> None:
+    """Move every tensor, and plant NaN payloads, signed zeros, infinities and a denormal."""
+    generator = torch.Generator().manual_seed(step)
+    with torch.no_grad():
+        for tensor in net.state_dict().values():
+            if tensor.dtype == torch.int64:
+                tensor.fill_(step + 2**40)
+            else:
+                tensor.copy_(torch.randn(tensor.shape, generator=generator))
+        net[4].weight.view(-1)[: len(STRANGE)] = STRANGE.to(torch.int32).view(torch.float32)
+
+
+def bits(net: nn.Module) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in net.state_dict().items()}
+
+
+def writer(folder: Path, net: nn.Module, **attributes) -> WeightsWriter:
+    return WeightsWriter(folder / "w.partial", folder / "w.zarr", net, STEPS, STEPS / 12, {"seed": 1, **attributes})
+
+
+def write(folder: Path) -> dict[int, dict[str, bytes]]:
+    net, expected = network(), {}
+    store = writer(folder, net)
+    for step in STEPS.tolist():
+        change(net, step)
+        expected[step] = bits(net)
+        store.append(net, {"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
+    store.finish({})
+    return expected
+
+
+def test_every_step_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    expected = write(tmp_path)
+    store, net = open_weights(tmp_path / "w.zarr"), network()
+    for step in [*STEPS.tolist(), 0, 148, 64]:
+        store.load_into(net, step)
+        assert bits(net) == expected[step]
+    np.testing.assert_array_equal(store.scalar("train_loss"), STEPS / 7)
+    assert np.isnan(store.scalar("test_accuracy")).all()
+
+
+def test_it_loads_into_a_channels_last_network(tmp_path: Path) -> None:
+    expected = write(tmp_path)
+    net = network().to(memory_format=torch.channels_last)
+    open_weights(tmp_path / "w.zarr").load_into(net, 10)
+    assert bits(net) == expected[10]
+
+
+def test_neighbouring_steps_read_a_block_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path)
+    store, net, reads = open_weights(tmp_path / "w.zarr"), network(), []
+    array = type(store._arrays["parameters"])
+    original = array.__getitem__
+    monkeypatch.setattr(array, "__getitem__", lambda self, key: reads.append(self.name) or original(self, key))
+    for step in STEPS[:64].tolist():
+        store.load_into(net, step)
+    assert reads.count("/parameters") == 1
+
+
+def test_xarray_opens_it_with_names_and_coordinates(tmp_path: Path) -> None:
+    write(tmp_path)
+    dataset = xarray.open_zarr(tmp_path / "w.zarr")
+    assert dataset.parameters.dims == ("parameter", "step")
+    assert dataset.parameters.dtype == np.float32
+    assert dataset.step.values.tolist() == STEPS.tolist()
+    assert dataset.train_loss.dims == dataset.epoch.dims == ("step",)
+    assert {"name": "0.weight", "shape": [5, 2, 3, 3], "offset": 0} in dataset.parameters.attrs["entries"]
+    assert dataset.attrs["seed"] == 1
+
+
+def test_a_killed_writer_continues_to_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch) -> None:
+    """Killed in the second block, saved by the clock in the middle of it, and continued from there."""
+    write(tmp_path / "whole")
+    net = network()
+    store = writer(tmp_path / "killed", net)
+    for step in STEPS[:70].tolist():
+        if step == 132:
+            monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+        if step == 134:
+            monkeypatch.setattr(writer_module, "SAVE_SECONDS", 60.0)
+        change(net, step)
+        store.append(net, {"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
+    expected = bits(net)
+    del store
+
+    again = network()
+    store = writer(tmp_path / "killed", again)
+    assert store.resume_step == 132
+    assert store.restore(again)["0"].tolist() == [132.0] * 3
+    change(net, 132)
+    expected = bits(net)
+    assert bits(again) == expected
+    for step in STEPS[67:].tolist():
+        change(again, step)
+        store.append(again, {"train_loss": step / 7}, {})
+    store.finish({})
+    assert bytes_below(tmp_path / "killed" / "w.zarr") == bytes_below(tmp_path / "whole" / "w.zarr")
+    assert [p.name for p in (tmp_path / "killed").iterdir()] == ["w.zarr"]
+
+
+def test_an_unfinished_training_of_other_settings_is_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    net = network()
+    store = writer(tmp_path, net)
+    store.append(net, {}, {})
+    del store
+    with pytest.raises(stores.StoreError, match=r"unfinished training with seed: 1, but now it is 2"):
+        writer(tmp_path, net, seed=2)
+    assert writer(tmp_path, net).resume_step == 0
+
+
+def test_a_second_process_on_the_same_run_stops(tmp_path: Path) -> None:
+    first = writer(tmp_path, network())
+    with pytest.raises(stores.StoreError, match="another process is training this run"):
+        writer(tmp_path, network())
+    del first
+
+
+def test_what_is_not_finished_does_not_open(tmp_path: Path) -> None:
+    store = writer(tmp_path, network())
+    with pytest.raises(stores.StoreError, match=r"w\.zarr: expected a weights store, but there is none"):
+        open_weights(tmp_path / "w.zarr")
+    with pytest.raises(stores.StoreError, match="is unfinished"):
+        open_weights(tmp_path / "w.partial" / "weights.zarr")
+    with pytest.raises(RuntimeError, match="75 steps were announced, 0 were written"):
+        store.finish({})
+
+
+def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path)
+    chunk = tmp_path / "w.zarr" / "parameters" / "c" / "0" / "0"
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    with pytest.raises(ValueError, match="checksum"):
+        open_weights(tmp_path / "w.zarr").load_into(network(), 0)
+
+
+def test_steps_and_networks_that_do_not_fit(tmp_path: Path) -> None:
+    write(tmp_path)
+    store = open_weights(tmp_path / "w.zarr")
+    with pytest.raises(ValueError, match=r"step 7 was not dumped; there are 75 steps from 0 to 148, the nearest is 6"):
+        store.load_into(network(), 7)
+    wide = nn.Sequential(nn.Conv2d(2, 6, 3, bias=False), nn.BatchNorm2d(5), nn.PReLU(), nn.Flatten())
+    with pytest.raises(
+        ValueError, match=r"missing 4\.weight \[3, 5\]; .*0\.weight \[6, 2, 3, 3\] instead of \[5, 2, 3, 3\]"
+    ):
+        store.load_into(wide, 0)
+
+
+def test_other_dtypes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"0\.weight: expected torch\.float32 in the weights store, got torch\.float64"
+    ):
+        writer(tmp_path, network().double())

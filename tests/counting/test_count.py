@@ -1,0 +1,227 @@
+"""`count_patterns` against an independent recount: plain hooks, and numpy.unique on the bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reluscope.counting import count_patterns
+from reluscope.patterns import PatternCounts
+
+ENGINES = ["numpy", "numba", "torch"]
+
+
+class Block(nn.Module):
+    """Pre-activation block that calls one in-place ReLU twice."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2, self.conv2 = nn.BatchNorm2d(width), nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(self.relu(self.norm1(x)))
+        return x + self.conv2(self.relu(self.norm2(y)))
+
+
+def small_network(seed: int, width: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1),
+        Block(width),
+        nn.PReLU(width),
+        nn.Conv2d(width, 12, 3, stride=2),
+        nn.BatchNorm2d(12),
+        nn.LeakyReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(12 * 3 * 3, 70),
+        nn.ReLU6(),
+        nn.Linear(70, 10),
+    )
+
+
+def recount(network: nn.Module, images: Tensor, batch_size: int) -> list[dict[bytes, int]]:
+    """How often each row of bits occurs in each layer, in forward order. Alters the network's running statistics."""
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+    passes: list[list[np.ndarray]] = []
+    types = (nn.ReLU, nn.ReLU6, nn.PReLU, nn.LeakyReLU)
+    for module in network.modules():
+        if isinstance(module, types):
+            module.register_forward_pre_hook(lambda _, args: passes[-1].append(args[0].numpy().copy()))
+    with torch.no_grad():
+        for batch in images.split(batch_size):
+            passes.append([])
+            network(batch)
+    layers = []
+    for tensors in zip(*passes, strict=True):
+        rows = np.concatenate([np.moveaxis(tensor, 1, -1).reshape(-1, tensor.shape[1]) > 0 for tensor in tensors])
+        distinct, counts = np.unique(rows, axis=0, return_counts=True)
+        layers.append({row.tobytes(): int(count) for row, count in zip(distinct, counts, strict=True)})
+    return layers
+
+
+def as_rows(layer: PatternCounts) -> dict[bytes, int]:
+    """The same from exact keys, bit by bit."""
+    bits = [[key >> channel & 1 == 1 for channel in range(layer.num_channels)] for key in layer.keys.tolist()]
+    rows = np.array(bits, dtype=bool)
+    return {row.tobytes(): count for row, count in zip(rows, layer.counts.tolist(), strict=True)}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("width", [5, 20, 40])
+def test_agrees_with_a_plain_recount(engine: str, memory_format: torch.memory_format, width: int) -> None:
+    network = small_network(seed=width, width=width)
+    images = torch.randn(25, 3, 8, 8).contiguous(memory_format=memory_format)
+    counts = count_patterns(network, images, batch_size=8, engine=engine)
+    expected = recount(network, images, batch_size=8)
+    assert [layer.layer_name for layer in counts] == ["1.relu", "1.relu_1", "2", "5", "9"]
+    assert [layer.num_channels for layer in counts] == [width, width, width, 12, 70]
+    assert [(layer.height, layer.width) for layer in counts] == [(8, 8)] * 3 + [(3, 3), (1, 1)]
+    assert [layer.num_positions for layer in counts] == [25 * 64] * 3 + [25 * 9, 25]
+    for layer, rows in zip(counts[:-1], expected[:-1], strict=True):
+        assert as_rows(layer) == rows
+    assert sorted(counts[-1].counts.tolist()) == sorted(expected[-1].values())  # 70 channels: keys are not the bits
+
+
+def test_the_batch_partition_is_part_of_the_result() -> None:
+    network, images = small_network(seed=1, width=8), torch.randn(32, 3, 8, 8)
+    by_size = {size: count_patterns(network, images, batch_size=size) for size in (8, 16)}
+    assert as_rows(by_size[8][0]) != as_rows(by_size[16][0])
+    total: dict[bytes, int] = {}
+    for start in (0, 16):
+        for row, count in as_rows(count_patterns(network, images[start : start + 16], batch_size=16)[0]).items():
+            total[row] = total.get(row, 0) + count
+    assert as_rows(by_size[16][0]) == total
+
+
+class Sliced:
+    """Images that exist only as slices, like uint8 images normalised on access."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.slices: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, item: slice) -> Tensor:
+        self.slices.append((item.start, item.stop))
+        return self.images[item]
+
+
+def test_images_may_be_anything_that_slices() -> None:
+    network, images = small_network(seed=2, width=4), torch.randn(20, 3, 8, 8)
+    sliced = Sliced(images)
+    for ours, tensors in zip(count_patterns(network, sliced, 8), count_patterns(network, images, 8), strict=True):
+        assert as_rows(ours) == as_rows(tensors)
+    assert sliced.slices == [(0, 8), (8, 16), (16, 24)]
+
+
+class FailsLate(nn.Module):
+    """Raises in the second batch, after the activations."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.network(x)
+        if self.calls == 2:
+            raise RuntimeError("failed on purpose")
+        return x
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_network_is_left_exactly_as_found(fails: bool) -> None:
+    inner = small_network(seed=3, width=4).train()
+    inner[6].eval()
+    network = FailsLate(inner) if fails else inner
+    images = torch.randn(12, 3, 8, 8)
+    inner(images).sum().backward()
+
+    def as_bytes(tensor: Tensor | None) -> bytes | None:
+        return None if tensor is None else tensor.numpy().tobytes()
+
+    def state() -> tuple[Any, ...]:
+        return (
+            {name: tensor.numpy().tobytes() for name, tensor in network.state_dict().items()},
+            [module.training for module in network.modules()],
+            [(len(module._forward_pre_hooks), len(module._forward_hooks)) for module in network.modules()],
+            [(parameter.requires_grad, as_bytes(parameter.grad)) for parameter in network.parameters()],
+            torch.get_rng_state().numpy().tobytes(),
+        )
+
+    before = state()
+    if fails:
+        with pytest.raises(RuntimeError, match="failed on purpose"):
+            count_patterns(network, images, 6)
+    else:
+        count_patterns(network, images, 6)
+    assert state() == before
+
+
+class Changing(nn.Module):
+    """Hands its activations other tensors in the second batch: `shapes[call]` lists (activation, shape) pairs."""
+
+    def __init__(self, *shapes: list[tuple[str, tuple[int, ...]]]) -> None:
+        super().__init__()
+        self.a, self.b = nn.ReLU(), nn.ReLU()
+        self.shapes = iter(shapes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, shape in next(self.shapes):
+            getattr(self, name)(x.new_ones(shape))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([("a", (2, 3))], [("a", (2, 4))], r"Layer 'a' \(index 0\): expected shape \[3\].*'a' with \[4\]"),
+        ([("a", (2, 3, 4, 4))], [("a", (2, 3, 4, 5))], r"Layer 'a' .*\[3, 4, 4\].*\[3, 4, 5\]"),
+        ([("a", (2, 3)), ("b", (2, 3))], [("b", (2, 3)), ("a", (2, 3))], r"Layer 'a' \(index 0\).*reached 'b'"),
+        ([("a", (2, 3)), ("b", (2, 3))], [("a", (2, 3))], r"Layer 'b': .*a later batch did not reach it"),
+        ([("a", (2, 3))], [("a", (2, 3)), ("a", (2, 3))], r"Layer 'a_1': expected the 1 layers .* one more"),
+        ([("a", (2, 3))], [], r"Layer 'a': .*did not reach it"),
+        ([("b", (2, 5, 7))], [], r"Layer 'b': expected a pre-activation of shape .*, but got \[2, 5, 7\]"),
+        ([], [], r"expected the forward pass to call an activation module"),
+    ],
+)
+def test_layers_that_change_between_batches_are_refused(
+    first: list[tuple[str, tuple[int, ...]]], second: list[tuple[str, tuple[int, ...]]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        count_patterns(Changing(first, second), torch.zeros(4, 1), batch_size=2)
+
+
+def test_bad_arguments_are_refused() -> None:
+    network, images = nn.Sequential(nn.Linear(2, 2), nn.ReLU()), torch.zeros(4, 2)
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, but got 0"):
+        count_patterns(network, images, 0)
+    with pytest.raises(TypeError, match=r"batch_size: expected an integer, but got 8\.0"):
+        count_patterns(network, images, 8.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected at least one image"):
+        count_patterns(network, images[:0])
+    with pytest.raises(ValueError, match="expected one of auto, numpy, numba, torch, but got 'cuda'"):
+        count_patterns(network, images, engine="cuda")
+    with pytest.raises(TypeError, match=r"float tensors, but got torch\.uint8"):
+        count_patterns(network, images.to(torch.uint8))
+    with pytest.raises(TypeError, match="float tensors, but got list"):
+        count_patterns(network, [1, 2])  # type: ignore[arg-type]
+
+
+def test_progress_stays_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    count_patterns(nn.ReLU(), torch.ones(3, 2), progress=True)
+    assert capsys.readouterr() == ("", "")

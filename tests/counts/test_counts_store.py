@@ -1,0 +1,135 @@
+"""The counts store gives back what was counted, shard by shard, and continues where a killed job stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+from reluscope import stores
+from reluscope.counts import CountsWriter, open_counts
+from reluscope.counts import store as store_module
+from reluscope.counts import writer as writer_module
+from reluscope.patterns import PatternCounts, key_dtype
+
+LAYERS = [("a", 3, 4, 4), ("b", 32, 4, 4), ("c", 64, 2, 2), ("d", 100, 1, 1)]
+IMAGES = 300
+
+
+def counts_of(step: int) -> list[PatternCounts]:
+    """Some counts of every layer: keys up to the very last, as many positions as there are."""
+    random, made = np.random.default_rng(step), []
+    for name, channels, height, width in LAYERS:
+        top = 2 ** min(channels, 64) - 1
+        drawn = random.integers(0, top, IMAGES * height * width, dtype=np.uint64, endpoint=True) >> np.uint64(
+            random.integers(0, min(channels, 64))
+        )
+        drawn[0] = top
+        keys, counts = np.unique(drawn, return_counts=True)
+        made.append(PatternCounts(name, keys.astype(key_dtype(channels)), counts, channels, height, width))
+    return made
+
+
+def writer(folder: Path, steps: list[int], **attributes) -> CountsWriter:
+    name = f"{steps[0]:08d}"
+    final, partial = folder / f"{name}.zarr", folder / f"{name}.partial"
+    return CountsWriter(partial, final, np.array(steps), np.array(steps) / 12, {"run": "r", **attributes})
+
+
+def write(folder: Path, steps: list[int], **attributes) -> Path:
+    store = writer(folder, steps, **attributes)
+    for step in steps:
+        store.append(counts_of(step))
+    store.finish()
+    return folder / f"{steps[0]:08d}.zarr"
+
+
+def assert_same(one: PatternCounts, other: PatternCounts) -> None:
+    assert (one.layer_name, one.num_channels, one.height, one.width) == (
+        other.layer_name,
+        other.num_channels,
+        other.height,
+        other.width,
+    )
+    assert one.keys.dtype == other.keys.dtype
+    assert one.counts.dtype == np.int64
+    np.testing.assert_array_equal(one.keys, other.keys)
+    np.testing.assert_array_equal(one.counts, other.counts)
+
+
+@pytest.mark.parametrize("read_at_a_time", [1, 5_000, 1 << 23])
+def test_shards_read_as_one_run(tmp_path: Path, monkeypatch, read_at_a_time: int) -> None:
+    monkeypatch.setattr(store_module, "READ_PATTERNS", read_at_a_time)
+    late, early = write(tmp_path, [100, 110]), write(tmp_path, [0, 1, 5])
+    store = open_counts(late, early)
+    assert store.steps.tolist() == [0, 1, 5, 100, 110]
+    assert store.layer_names == ["a", "b", "c", "d"]
+    assert store.stage.tolist() == [0, 0, 1, 2]
+    assert store.num_positions.tolist() == [4800, 4800, 1200, 300]
+    for layer in range(4):
+        over_time = list(store.over_time(layer))
+        for position, step in enumerate(store.steps.tolist()):
+            assert_same(store.at(position, layer), counts_of(step)[layer])
+            assert_same(over_time[position], counts_of(step)[layer])
+    assert_same(store.at(-1, 1), counts_of(110)[1])
+
+
+def test_xarray_opens_the_whole_and_each_layer(tmp_path: Path) -> None:
+    path = write(tmp_path, [0, 3])
+    dataset = xarray.open_zarr(path)
+    assert dataset.layer_name.values.tolist() == ["a", "b", "c", "d"]
+    assert dataset.distinct_patterns.dims == ("step", "layer")
+    assert dataset.distinct_patterns.values[1].tolist() == [len(c.keys) for c in counts_of(3)]
+    assert dataset.num_channels.values.tolist() == [3, 32, 64, 100]
+    layer = xarray.open_zarr(path, group="layer002")
+    assert layer["keys"].dtype == np.uint64
+    assert layer.counts.dims == ("pattern",)
+    assert int(layer.indptr[-1]) == layer.sizes["pattern"]
+    assert layer.attrs["key_kind"] == "bits"
+    assert xarray.open_zarr(path, group="layer003").attrs["key_kind"] == "xor64"
+
+
+def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch) -> None:
+    steps = [0, 1, 2, 5, 9]
+    monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 1000)
+    whole = write(tmp_path / "whole", steps)
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    store = writer(tmp_path / "killed", steps)
+    for step in steps[:3]:
+        store.append(counts_of(step))
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", 60.0)
+    store.append(counts_of(5))  # counted, but not saved before the kill
+    del store
+
+    store = writer(tmp_path / "killed", steps)
+    assert store.position == 3
+    for step in steps[3:]:
+        store.append(counts_of(step))
+    store.finish()
+    assert bytes_below(tmp_path / "killed" / "00000000.zarr") == bytes_below(whole)
+    assert [p.name for p in (tmp_path / "killed").iterdir()] == ["00000000.zarr"]
+
+
+def test_work_of_other_settings_is_counted_anew(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    writer(tmp_path, [0, 1]).append(counts_of(0))
+    assert writer(tmp_path, [0, 1], batch_size=64).position == 0
+
+
+def test_shards_of_different_runs_do_not_mix(tmp_path: Path) -> None:
+    one, other = write(tmp_path, [0]), write(tmp_path, [10], batch_size=64)
+    with pytest.raises(stores.StoreError, match=r"does not belong together with .*: they differ in batch_size"):
+        open_counts(one, other)
+
+
+def test_an_unfinished_shard_does_not_open(tmp_path: Path) -> None:
+    store = writer(tmp_path, [0, 1])
+    store.append(counts_of(0))
+    with pytest.raises(RuntimeError, match="2 steps were announced, 1 were counted"):
+        store.finish()
+    with pytest.raises(stores.StoreError, match="there is none"):
+        open_counts(tmp_path / "00000000.zarr")
+    with pytest.raises(stores.StoreError, match="unfinished"):
+        open_counts(tmp_path / "00000000.partial" / "counts.zarr")

@@ -1,0 +1,130 @@
+"""Image folders: decoding, order, selection, and the error for each kind of tree that cannot be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reluscope.data import Dataset, DataSpec, load
+from reluscope.data.selection import fixed_order
+
+
+def _write(
+    root: Path, num_images: int, *, mode: str = "RGB", size: tuple[int, int] = (5, 4), seed: int = 0
+) -> np.ndarray:
+    """Write images to two classes in turn, as PNG; returns their pixels by class and then by name."""
+    rng = np.random.default_rng(seed)
+    width, height = size
+    pixels = rng.integers(0, 256, (num_images, height, width, len(mode)), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        file = root / ("cat", "dog")[i >= num_images // 2] / f"{i:04}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze(-1) if mode == "L" else image).save(file)
+    return pixels
+
+
+def _load(root: Path, **config: Any) -> Dataset:
+    return load(DataSpec.from_config({"name": "imagefolder", "path": str(root), **config}))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_pixels_come_back_in_the_fixed_shuffled_order(tmp_path: Path, mode: str) -> None:
+    pixels = _write(tmp_path / "train", 300, mode=mode)  # more than one block of files
+    test_pixels = _write(tmp_path / "test", 10, mode=mode, seed=1)
+    dataset = _load(tmp_path)
+    assert dataset.test is not None
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.train.shape == (len(mode), 4, 5)
+    order = fixed_order(300)
+    np.testing.assert_array_equal(dataset.train.images.permute(0, 2, 3, 1).numpy(), pixels[order])
+    np.testing.assert_array_equal(dataset.train.labels.numpy(), np.repeat([0, 1], 150)[order])
+    np.testing.assert_array_equal(dataset.test.images.permute(0, 2, 3, 1).numpy(), test_pixels[fixed_order(10)])
+    assert dataset.train.images.stride(1) == 1
+    np.testing.assert_allclose(dataset.train.mean.numpy(), pixels.mean(axis=(0, 1, 2)) / 255, rtol=1e-5)
+    assert torch.equal(dataset.train.mean, dataset.test.mean)
+
+
+def test_selection_is_balanced_and_reads_only_what_it_takes(tmp_path: Path) -> None:
+    _write(tmp_path, 40)
+    whole = _load(tmp_path).train
+    part = _load(tmp_path, images=10).train
+    assert part.labels.bincount().tolist() == [5, 5]
+    rows = iter(whole.images.flatten(1).tolist())
+    kept = [any(row == other for other in rows) for row in part.images.flatten(1).tolist()]
+    assert all(kept)  # in the order of the whole
+
+    wanted = {bytes(image.numpy().tobytes()) for image in part.images.permute(0, 2, 3, 1)}
+    for file in sorted(tmp_path.glob("*/*.png")):
+        if np.asarray(Image.open(file)).tobytes() not in wanted:
+            file.write_bytes(b"damaged")
+    assert torch.equal(_load(tmp_path, images=10).train.images, part.images)
+
+
+def test_colour_modes_mix_and_transparency_is_dropped(tmp_path: Path) -> None:
+    _write(tmp_path, 4)
+    Image.new("RGBA", (5, 4), (10, 20, 30, 0)).save(tmp_path / "cat" / "0000.png")
+    Image.new("P", (5, 4)).save(tmp_path / "cat" / "0001.png")
+    train = _load(tmp_path).train
+    first = train.images[fixed_order(4).tolist().index(0)]
+    assert first[:, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_no_test_folder(tmp_path: Path) -> None:
+    _write(tmp_path, 4)
+    assert _load(tmp_path).test is None
+    with pytest.raises(ValueError, match=r"data.test_images: expected none, .* has no test images, but got 2"):
+        _load(tmp_path, test_images=2)
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (
+            Image.new("L", (5, 4)),
+            "expected images of one size, .* but '.*0007.png' is 5 x 4 grey where '.*' is 5 x 4 colour",
+        ),
+        (
+            Image.new("RGB", (6, 4)),
+            "expected images of one size, .* but '.*0007.png' is 6 x 4 colour where '.*' is 5 x 4 colour",
+        ),
+        (Image.new("I;16", (5, 4)), "cannot read the image '.*0007.png': expected 8 bits a channel .* 'I;16'"),
+    ],
+    ids=["grey", "size", "16 bit"],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_image_unlike_the_others(tmp_path: Path, split: str, odd: Image.Image, message: str) -> None:
+    for name in ("train", "test"):
+        _write(tmp_path / name, 8)
+    odd.save(tmp_path / split / "dog" / "0007.png")
+    with pytest.raises(ValueError, match=f"data.path: {message}") as error:
+        _load(tmp_path)
+    assert f"{split}/dog/0007.png" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("keep", [0, 60], ids=["empty", "truncated"])
+def test_an_unreadable_file(tmp_path: Path, keep: int) -> None:
+    _write(tmp_path, 8)
+    file = tmp_path / "cat" / "0002.png"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"data.path: cannot read the image '.*cat/0002.png': ") as error:
+        _load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_real_cifar10_images() -> None:
+    """The published CIFAR-10 as a tree of JPEG files: class balance, and channel means to 1e-4."""
+    folder = os.environ.get("RELUSCOPE_CIFAR10_FOLDER")
+    if folder is None:
+        pytest.skip("RELUSCOPE_CIFAR10_FOLDER names no folder of CIFAR-10 images")
+    dataset = _load(Path(folder))
+    assert dataset.train.labels.bincount().tolist() == [5_000] * 10
+    assert dataset.test is not None
+    assert dataset.test.labels.bincount().tolist() == [1_000] * 10
+    np.testing.assert_allclose(dataset.train.mean.numpy(), [0.4913, 0.4821, 0.4465], atol=1e-4)

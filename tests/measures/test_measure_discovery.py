@@ -1,0 +1,183 @@
+"""Measures are found in their files, one by one, and without registration."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reluscope
+from reluscope import measures
+
+PACKAGE = Path(reluscope.__file__).parent
+
+PAPER = {
+    *("distinct_patterns", "pattern_changes", "net_pattern_changes", "most_frequent_pattern", "entropy"),
+    *("relative_entropy", "weighted_jaccard_to_initial", "weighted_jaccard_to_final", "occupancy"),
+}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The folder of the measures in a copy of the package."""
+    shutil.copytree(PACKAGE, tmp_path / "reluscope", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "reluscope" / "measures"
+
+
+def run_python(code: str, folder: Path | None = None) -> object:
+    """What `code` prints as JSON in a fresh interpreter, which imports the package from `folder`."""
+    path = [str(folder.parents[1] if folder else PACKAGE.parent)]
+    result = subprocess.run(
+        [sys.executable, "-c", f"import json, sys\nfrom reluscope import measures\n{code}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_the_paper_s_measures_are_there() -> None:
+    assert set(measures.names()) >= PAPER
+    assert measures.names() == sorted(measures.names())
+
+
+def test_every_measure_says_what_it_needs_and_does() -> None:
+    for name in measures.names():
+        measure = measures.find(name)
+        assert measure.function is getattr(measures, name)
+        assert measure.function.__name__ == name
+        assert measure.summary.endswith((".", ").")) or ":" in measure.summary, measure.summary
+    assert measures.find("entropy").needs == frozenset()
+    assert measures.find("pattern_changes").needs == {"previous"}
+    assert measures.find("occupancy").options == {"slots": 30_000}
+
+
+def test_functions_of_two_states_are_reachable_but_no_measures() -> None:
+    assert {"weighted_jaccard", "jaccard"}.isdisjoint(measures.names())
+    assert callable(measures.weighted_jaccard)
+    assert "weighted_jaccard" in dir(measures)
+    with pytest.raises(
+        ValueError, match="'weighted_jaccard': the function exists, but is no measure: parameter 'other'"
+    ):
+        measures.find("weighted_jaccard")
+
+
+def test_unknown_names_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="but got 'relative_entropi'; did you mean relative_entropy"):
+        measures.find("relative_entropi")
+    with pytest.raises(ValueError, match="but got 'nonsense'$"):
+        measures.source_files("nonsense")
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = measures.nonsense
+
+
+def test_options_are_checked() -> None:
+    measures.check_options("occupancy", {"slots": 5})
+    measures.check_options("entropy", {})
+    with pytest.raises(ValueError, match="'occupancy': expected options slots, but got 'slot'; did you mean slots"):
+        measures.check_options("occupancy", {"slot": 5})
+    with pytest.raises(ValueError, match="'entropy': expected options none, but got 'slots'"):
+        measures.check_options("entropy", {"slots": 5})
+    with pytest.raises(ValueError, match="'jaccard_to_final': expected options none, but got 'final'"):
+        measures.check_options("jaccard_to_final", {"final": 5})
+
+
+def test_source_files_are_the_file_and_its_imports() -> None:
+    assert measures.source_files("distinct_patterns") == [PACKAGE / "measures/cardinality.py", PACKAGE / "patterns.py"]
+    assert measures.source_files("pattern_changes") == [
+        PACKAGE / "measures/changes.py",
+        PACKAGE / "measures/_matching.py",
+        PACKAGE / "patterns.py",
+    ]
+
+
+def test_naming_measures_imports_none_and_finding_one_imports_one() -> None:
+    loaded = "[m for m in sys.modules if m.startswith('reluscope.measures.') and not m.endswith('_discovery')]"
+    assert run_python(f"measures.names(); measures.source_files('entropy'); print(json.dumps({loaded}))") == []
+    assert run_python(f"measures.find('entropy'); print(json.dumps({loaded}))") == ["reluscope.measures.entropy"]
+
+
+def test_measuring_imports_neither_torch_nor_zarr() -> None:
+    code = "[measures.find(name) for name in measures.names()]; print(json.dumps([m in sys.modules for m in %s]))"
+    assert run_python(code % ["numpy", "torch", "zarr", "numba"]) == [True, False, False, False]
+
+
+def test_a_new_measure_is_one_function_in_one_file(copy: Path) -> None:
+    (copy / "rarity.py").write_text(
+        "from .similarity import jaccard\n"
+        "from reluscope.measures import weighted_jaccard, entropy\n"
+        "def rarity(counts, initial, *, previous, at_most: int = 1):\n"
+        '    """How rare.\n\n    More."""\n'
+        "    return 1.0\n"
+        "def _helper(counts): ...\n"
+        "def no_default(counts, limit): ...\n"
+        "def of_nothing(size=3): ...\n"
+    )
+    (copy / "_hidden.py").write_text("def hidden(counts): ...\n")
+    found = run_python(
+        "m = measures.find('rarity')\n"
+        "files = [path.name for path in measures.source_files('rarity')]\n"
+        "print(json.dumps([measures.names(), m.name, sorted(m.needs), m.options, m.summary, m.function(0, 0), files]))",
+        copy,
+    )
+    names, *measure, files = found  # type: ignore[misc]
+    assert set(names) - set(measures.names()) == {"rarity"}
+    assert measure == ["rarity", ["initial", "previous"], {"at_most": 1}, "How rare.", 1.0]
+    assert files == ["rarity.py", "_matching.py", "entropy.py", "similarity.py", "patterns.py"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "import reluscope.measures.entropy",
+        "from reluscope.measures.entropy import relative_entropy",
+        "measures.names(); measures.find('relative_entropy')",
+    ],
+)
+def test_a_function_keeps_its_name_where_its_file_is_named_alike(before: str) -> None:
+    code = f"{before}\nfrom reluscope.measures import entropy\n"
+    code += "print(json.dumps([entropy.__module__, measures.entropy is measures.find('entropy').function]))"
+    assert run_python(code) == ["reluscope.measures.entropy", True]
+
+
+@pytest.mark.parametrize(
+    ("imports", "expected"),
+    [
+        ("from . import _helper", {"_helper.py", "patterns.py"}),
+        ("from ._helper import thing", {"_helper.py", "patterns.py"}),
+        ("from .. import patterns", {"patterns.py"}),
+        ("from ..patterns import PatternCounts", {"patterns.py"}),
+        ("import reluscope.patterns, numpy", {"patterns.py"}),
+        ("def inside():\n    from reluscope.measures._helper import thing", {"_helper.py", "patterns.py"}),
+        ("from . import jaccard", {"similarity.py", "_matching.py", "patterns.py"}),
+        ("import math, numpy.linalg\nfrom os import path", set()),
+    ],
+)
+def test_source_files_follow_each_form_of_import(copy: Path, imports: str, expected: set[str]) -> None:
+    (copy / "_helper.py").write_text("from ..patterns import PatternCounts\nfrom ._helper import thing\n")
+    (copy / "new.py").write_text(f"{imports}\ndef new(counts): ...\n")
+    code = "print(json.dumps([path.name for path in measures.source_files('new')]))"
+    first, *others = run_python(code, copy)  # type: ignore[misc]
+    assert first == "new.py"
+    assert set(others) == expected
+
+
+def test_who_imports_the_whole_package_depends_on_every_measure(copy: Path) -> None:
+    (copy / "new.py").write_text("from reluscope import measures\ndef new(counts): ...\n")
+    found = run_python("print(json.dumps([str(path) for path in measures.source_files('new')]))", copy)
+    assert set(found) >= {str(path) for path in copy.glob("*.py")}  # type: ignore[call-overload]
+
+
+def test_one_name_in_two_files_is_refused(copy: Path) -> None:
+    (copy / "again.py").write_text("def entropy(counts): ...\n")
+    code = "try:\n    measures.names()\nexcept ValueError as error:\n    print(json.dumps(str(error)))"
+    message = run_python(code, copy)
+    assert message == f"measure 'entropy' is defined twice: {copy / 'again.py'} and {copy / 'entropy.py'}"

@@ -1,0 +1,101 @@
+"""Step and epoch arithmetic against hand-computed cases."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reluscope.schedule import Timeline, select_steps, shard_name, shards
+
+CIFAR = Timeline(num_images=50_000, batch_size=128, epochs=200)
+DIGITS = Timeline(num_images=1_500, batch_size=128, epochs=3)  # 12 steps an epoch
+
+
+def select(selection, timeline=DIGITS, every=1) -> list[int]:
+    return select_steps(selection, timeline, timeline.dumped(every)).tolist()
+
+
+def test_the_papers_training_has_78_200_steps() -> None:
+    assert (CIFAR.steps_per_epoch, CIFAR.num_steps) == (391, 78_200)
+
+
+def test_epochs_are_fractions_of_full_passes() -> None:
+    assert DIGITS.epoch_of(np.array([0, 6, 12, 36])).tolist() == [0.0, 0.5, 1.0, 3.0]
+
+
+def test_dumped_steps_always_hold_the_ends() -> None:
+    assert DIGITS.dumped(10).tolist() == [0, 10, 20, 30, 36]
+    assert DIGITS.dumped(1).tolist() == list(range(37))
+    assert DIGITS.dumped(100).tolist() == [0, 36]
+
+
+def test_evaluated_is_the_last_dumped_step_of_each_epoch() -> None:
+    assert DIGITS.evaluated(DIGITS.dumped(1)).tolist() == [12, 24, 36]
+    assert DIGITS.evaluated(DIGITS.dumped(10)).tolist() == [10, 20, 36]
+    assert DIGITS.evaluated(DIGITS.dumped(100)).tolist() == [36]
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ({"every": 12}, [0, 12, 24, 36]),
+        ({"every": 25}, [0, 25, 36]),
+        ({"per_epoch": 1}, [0, 12, 24, 36]),
+        ({"per_epoch": 2}, [0, 6, 12, 18, 24, 30, 36]),
+        ({"list": [5, 1, 5]}, [0, 1, 5, 36]),
+        ({"list": []}, [0, 36]),
+        ({"logarithmic": 1}, [0, 1, 10, 36]),
+        ({"every": 2, "until": 5}, [0, 2, 4, 36]),
+        ([{"per_epoch": 1}, {"every": 1, "until": 2}], [0, 1, 2, 12, 24, 36]),
+    ],
+)
+def test_selections(selection, expected) -> None:
+    assert select(selection) == expected
+
+
+def test_half_epochs_of_an_odd_number_of_steps_round_to_even() -> None:
+    assert select({"per_epoch": 2}, Timeline(50_000, 128, 2)) == [0, 196, 391, 586, 782]
+
+
+def test_per_epoch_takes_the_nearest_dumped_step() -> None:
+    assert select({"per_epoch": 1}, every=10) == [0, 10, 20, 36]
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"list": [37]}, "step 37 is beyond the last step, 36"),
+        ({"list": [-1]}, "whole number of at least 0, got -1"),
+        ({"list": 3}, "expected a list of steps, got 3"),
+        ({"every": 1, "until": 99}, "step 99 is beyond the last step, 36"),
+        ({"evry": 1}, "did you mean every"),
+        ({"every": 1, "list": [1]}, "expected one of every, per_epoch, list, logarithmic"),
+        ({}, "got none"),
+        ({"every": True}, "got True"),
+    ],
+)
+def test_refused_selections(selection, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        select(selection)
+
+
+def test_a_listed_step_must_be_dumped() -> None:
+    with pytest.raises(ValueError, match=r"step 8 is not dumped \(the nearest dumped step is 10\)"):
+        select({"list": [8]}, every=10)
+
+
+@given(st.sets(st.integers(0, 5000), min_size=1), st.integers(0, 5000), st.integers(1, 700))
+def test_adding_a_step_never_renames_another_shard(steps, more, length) -> None:
+    before = shards(np.array(sorted(steps)), length)
+    after = shards(np.array(sorted(steps | {more})), length)
+    assert set(before) <= set(after)
+    changed = {name for name in after if after[name] != before.get(name)}
+    assert changed <= {shard_name(more, length)}
+    assert sorted(s for part in after.values() for s in part) == sorted(steps | {more})
+
+
+def test_shard_names_are_ranges() -> None:
+    assert shard_name(0, 1000) == "00000000-00000999"
+    assert shard_name(78_200, 1000) == "00078000-00078999"

@@ -1,0 +1,32 @@
+# Stage three, second half: draw.
+
+
+rule figure:
+    input:
+        stores=lambda wildcards: list(figure_stores(wildcards.figure).values()),
+        sources=lambda wildcards: relative(
+            drawing.source_files(study.figures[wildcards.figure].kind)
+        ),
+    output:
+        png=report(
+            paths.figure("{figure}", "png"),
+            caption="../report/figure.rst",
+            category="Heatmaps",
+            labels={"figure": "{figure}"},
+        ),
+        pdf=paths.figure("{figure}", "pdf"),
+    params:
+        settings=figure_settings,
+        caption=lambda wildcards: study.figures[wildcards.figure].caption,
+    log:
+        paths.log("figure", "{figure}"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    conda:
+        "../../envs/reluscope.yaml"
+    message:
+        "Drawing {wildcards.figure}"
+    script:
+        "../scripts/figure.py"

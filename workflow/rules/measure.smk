@@ -1,0 +1,24 @@
+# Stage three, first half: one measure of one run.
+
+
+rule measure:
+    input:
+        shards=lambda wildcards: counts_of(wildcards.run),
+        # editing a measure, or a helper it imports, reruns this measure and nothing else
+        sources=lambda wildcards: relative(measuring.source_files(wildcards.measure)),
+    output:
+        directory(paths.measure("{run}", "{measure}")),
+    params:
+        options=lambda wildcards: dict(study.options.get(wildcards.measure, {})),
+    log:
+        paths.log("measure", "{run}/{measure}"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    conda:
+        "../../envs/reluscope.yaml"
+    message:
+        "Measuring {wildcards.measure} of {wildcards.run}"
+    script:
+        "../scripts/measure.py"

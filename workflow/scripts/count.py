@@ -1,0 +1,12 @@
+"""Count one shard: results/runs/<run>/counts/<shard>.zarr, per layer keys, counts and indptr of every counted step."""
+
+from reluscope.stages.jobs import logged
+
+with logged(snakemake.log[0]):
+    from reluscope.stages.counting import count_shard
+    from reluscope.study import Study
+
+    run = Study.from_config(snakemake.config).runs[snakemake.wildcards.run]
+    count_shard(
+        run, snakemake.wildcards.shard, snakemake.input.weights, snakemake.output[0], threads=snakemake.threads
+    )

@@ -1,0 +1,10 @@
+"""Train one run: results/runs/<run>/weights.zarr, parameters[parameter, step] float32 and what belongs to them."""
+
+from reluscope.stages.jobs import logged
+
+with logged(snakemake.log[0]):
+    from reluscope.stages.training import train_run
+    from reluscope.study import Study
+
+    study = Study.from_config(snakemake.config)
+    train_run(study.runs[snakemake.wildcards.run], snakemake.output[0], study=study.name, threads=snakemake.threads)
