@@ -1,6 +1,7 @@
 # reluscope: train networks, count their activation patterns at every checkpoint, measure and draw.
 # One stage a file in workflow/rules; what a study contains stands in config.yaml.
 
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/count.smk"

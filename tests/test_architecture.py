@@ -14,7 +14,7 @@ import reluscope
 PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
-    ["paths", "patterns", "schedule"],
+    ["paths", "patterns", "schedule", "sources"],
     ["stores"],
     ["data", "networks", "preactivations", "series"],
     ["checkpoints", "counting", "counts", "measures", "figures"],

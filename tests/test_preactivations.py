@@ -27,12 +27,12 @@ class Reuser(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.relu(self.relu_1(input=self.relu(x) - 1) - 2) - 3)
+        return self.last(self.relu_1(input=self.relu(self.relu(x) - 1) - 2) - 3)
 
 
 def test_layers_come_in_forward_order_with_unique_names() -> None:
     names = [name for _, name, _ in layers_of(Reuser(), torch.zeros(2, 3))]
-    assert names == ["relu", "relu_1", "relu_2", "last"]
+    assert names == ["relu", "relu_2", "relu_1", "last"]
 
 
 class Block(nn.Module):

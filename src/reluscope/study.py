@@ -176,7 +176,7 @@ def _figure(
     section = dict(section)
     kind = section.pop("kind", "heatmaps")
     try:
-        figures.find(kind)
+        figures.source_files(kind)
         chosen = [_known(run, sections, "run") for run in section.pop("runs")]
         drawn = section.pop("measures")
         for measure in drawn:

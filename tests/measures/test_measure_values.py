@@ -120,11 +120,9 @@ def test_shares_do_not_change_when_all_counts_are_multiplied(state: dict[int, in
 @given(states, slot_numbers)
 def test_hash_list_measures_equal_algorithm_1(state: dict[int, int], slots: int) -> None:
     counts = pattern_counts(state, num_channels=64)
-    hash_list = [0] * slots  # Algorithm 1, one position after the other, in Python's integers
-    for key, count in state.items():
-        for _ in range(count):
-            hash_list[key % slots] += 1
-    used = sum(entry > 0 for entry in hash_list)
+    hash_list = np.zeros(slots, dtype=np.int32)
+    np.add.at(hash_list, [key % slots for key, count in state.items() for _ in range(count)], 1)
+    used = int((hash_list > 0).sum())
     assert measures.occupancy(counts, slots=slots) == used / slots
     assert measures.lost_patterns(counts, slots=slots) == pytest.approx(1 - used / len(state), abs=1e-15)
 

@@ -102,5 +102,8 @@ listed_measures = [
 
 
 onsuccess:
-    for made in [*figure_files, f"{len(listed_measures)} measures in {paths.RESULTS}/runs/*/measures"]:
+    for made in [
+        *figure_files,
+        f"{len(listed_measures)} measures in {paths.RESULTS}/runs/*/measures",
+    ]:
         print("made", made)

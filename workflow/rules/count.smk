@@ -6,16 +6,16 @@ rule count:
         weights=paths.weights("{run}"),
     output:
         directory(paths.counts("{run}", "{shard}")),
-    params:
-        settings=count_settings,
     log:
         paths.log("count", "{run}/{shard}"),
+    conda:
+        "../../envs/reluscope.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=600,
-    conda:
-        "../../envs/reluscope.yaml"
+    params:
+        settings=count_settings,
     message:
         "Counting the patterns of {wildcards.run}, steps {wildcards.shard}"
     script:

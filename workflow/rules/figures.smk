@@ -15,17 +15,17 @@ rule figure:
             labels={"figure": "{figure}"},
         ),
         pdf=paths.figure("{figure}", "pdf"),
-    params:
-        settings=figure_settings,
-        caption=lambda wildcards: study.figures[wildcards.figure].caption,
     log:
         paths.log("figure", "{figure}"),
+    conda:
+        "../../envs/reluscope.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=30,
-    conda:
-        "../../envs/reluscope.yaml"
+    params:
+        settings=figure_settings,
+        caption=lambda wildcards: study.figures[wildcards.figure].caption,
     message:
         "Drawing {wildcards.figure}"
     script:

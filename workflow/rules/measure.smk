@@ -8,16 +8,16 @@ rule measure:
         sources=lambda wildcards: relative(measuring.source_files(wildcards.measure)),
     output:
         directory(paths.measure("{run}", "{measure}")),
-    params:
-        options=lambda wildcards: dict(study.options.get(wildcards.measure, {})),
     log:
         paths.log("measure", "{run}/{measure}"),
+    conda:
+        "../../envs/reluscope.yaml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime=60,
-    conda:
-        "../../envs/reluscope.yaml"
+    params:
+        options=lambda wildcards: dict(study.options.get(wildcards.measure, {})),
     message:
         "Measuring {wildcards.measure} of {wildcards.run}"
     script:

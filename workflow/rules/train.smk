@@ -4,16 +4,16 @@
 rule train:
     output:
         directory(paths.weights("{run}")),
-    params:
-        spec=lambda wildcards: study.runs[wildcards.run].spec.to_dict(),
     log:
         paths.log("train", "{run}"),
+    conda:
+        "../../envs/reluscope.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime=600,
-    conda:
-        "../../envs/reluscope.yaml"
+    params:
+        spec=lambda wildcards: study.runs[wildcards.run].spec.to_dict(),
     message:
         "Training {wildcards.run}"
     script:

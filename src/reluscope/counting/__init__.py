@@ -1,7 +1,7 @@
 """Counts every activation pattern of every layer: `count_patterns`.
 
 `count` drives the network. An engine counts one layer, and `engines` lists them: `oracle` in plain NumPy, slow and
-obvious; `compiled` for the CPU; `device` for any torch device. The fast two keep sorted runs (`runs`).
+obvious; `compiled` for the CPU; `device` for any torch device. The fast two share `sorted_counts`.
 """
 
 from reluscope.counting.count import count_patterns

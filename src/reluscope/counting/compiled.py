@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reluscope.counting.runs import BUFFER_KEYS, SortedRuns
+from reluscope.counting.sorted_counts import BUFFER_KEYS, SortedCounts
 from reluscope.patterns import channel_words, key_dtype
 
 Keys = NDArray[np.unsignedinteger]
@@ -23,13 +23,13 @@ _BLOCK = 1024  # positions: 8 KiB of 64-bit keys, a sixth of a usual first-level
 
 
 class NumbaCounter:
-    """Up to 16 channels a table of all 65,536 patterns; above, sorted runs."""
+    """Up to 16 channels a table of all 65,536 patterns; above, `SortedCounts`."""
 
     def __init__(self, num_channels: int, buffer_keys: int = BUFFER_KEYS) -> None:
         dtype = key_dtype(num_channels)
         self._words = channel_words(num_channels).astype(dtype)
-        self._keys: _Table | SortedRuns[Keys] = (
-            _Table() if dtype == np.uint16 else SortedRuns(_count, _merge, buffer_keys)
+        self._keys: _Table | SortedCounts[Keys] = (
+            _Table() if dtype == np.uint16 else SortedCounts(_count, _merge, buffer_keys)
         )
 
     def add(self, preactivation: Tensor) -> None:
@@ -131,14 +131,17 @@ def _run_lengths(keys):  # type: ignore[no-untyped-def]
 
 
 def _merge(first: Run, second: Run) -> Run:
-    return _merge_runs(*first, *second)
+    keys = np.empty(len(first[0]) + len(second[0]), first[0].dtype)
+    counts = np.empty(len(keys), np.int64)
+    num_distinct = _merge_into(keys, counts, *first, *second)
+    keys.resize(num_distinct, refcheck=False)  # gives the slack back without a copy
+    counts.resize(num_distinct, refcheck=False)
+    return keys, counts
 
 
 @njit(nogil=True, cache=True)
-def _merge_runs(keys_a, counts_a, keys_b, counts_b):  # type: ignore[no-untyped-def]
-    """Merges without branching on the keys: which of two random keys is smaller, no processor can predict."""
-    keys = np.empty(len(keys_a) + len(keys_b), keys_a.dtype)
-    counts = np.empty(len(keys), np.int64)
+def _merge_into(keys, counts, keys_a, counts_a, keys_b, counts_b):  # type: ignore[no-untyped-def]
+    """Merges two runs without branching on the keys: no processor can predict which of two random ones is smaller."""
     a = b = num_distinct = 0
     while a < len(keys_a) and b < len(keys_b):
         key_a, key_b = keys_a[a], keys_b[b]
@@ -152,4 +155,4 @@ def _merge_runs(keys_a, counts_a, keys_b, counts_b):  # type: ignore[no-untyped-
         keys[num_distinct : num_distinct + len(rest_keys)] = rest_keys
         counts[num_distinct : num_distinct + len(rest_keys)] = rest_counts
         num_distinct += len(rest_keys)
-    return keys[:num_distinct].copy(), counts[:num_distinct].copy()  # copies, to free the slack
+    return num_distinct

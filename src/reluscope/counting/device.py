@@ -7,26 +7,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reluscope.counting.runs import BUFFER_KEYS, SortedRuns
+from reluscope.counting.sorted_counts import BUFFER_KEYS, SortedCounts
 from reluscope.patterns import channel_words, key_dtype
 
 Run = tuple[Tensor, Tensor]
 
 
 class TorchCounter:
-    """Sorted runs of int64 keys on the device, the unsigned 64-bit keys by their bits; in unsigned order at the end."""
+    """Sorts int64 keys on the device, standing for the unsigned ones bit by bit; puts these in order at the end."""
 
     def __init__(self, num_channels: int, buffer_keys: int = BUFFER_KEYS) -> None:
         self._dtype = key_dtype(num_channels)
         self._words = torch.from_numpy(channel_words(num_channels).view(np.int64))
-        self._runs: SortedRuns[Tensor] = SortedRuns(_count, _merge, buffer_keys)
+        self._keys: SortedCounts[Tensor] = SortedCounts(_count, _merge, buffer_keys)
 
     def add(self, preactivation: Tensor) -> None:
         self._words = self._words.to(preactivation.device)
-        self._runs.add(pack(preactivation, self._words))
+        self._keys.add(pack(preactivation, self._words))
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
-        keys, counts = (tensor.cpu().numpy() for tensor in self._runs.result())
+        keys, counts = (tensor.cpu().numpy() for tensor in self._keys.result())
         num_negative = int(np.searchsorted(keys, 0))  # these have bit 63: the largest of all, taken as unsigned
         unsigned = np.roll(keys, -num_negative).view(np.uint64).astype(self._dtype)
         return unsigned, np.roll(counts, -num_negative)

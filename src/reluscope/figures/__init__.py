@@ -2,7 +2,8 @@
 
 Each kind is a module with a function `draw`; `KINDS` names them:
 
-    figure = reluscope.figures.find("heatmaps")(series, runs={"toy": "ToyNet-20"}, measures=["relative_entropy"])
+    heatmaps = reluscope.figures.find("heatmaps")
+    figure = heatmaps.draw(series, runs={"toy": "ToyNet-20"}, measures=["relative_entropy"])
     reluscope.figures.save(figure, ["entropy.png", "entropy.pdf"])
 """
 
@@ -10,9 +11,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+from reluscope import sources
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,17 +33,24 @@ _NO_METADATA: dict[str, dict[str, str | None]] = {  # no dates and no versions: 
 }
 
 
-def find(kind: str) -> Callable[..., Figure]:
-    """The `draw` function of a kind of figure.
+def source_files(kind: str) -> list[Path]:
+    """The file that draws a kind of figure, then every file of the package that it imports.  Imports none of them.
 
     Raises:
         ValueError: the kind is none of `KINDS`.
     """
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"figure kind: expected one of {', '.join(KINDS)}, but got {kind!r}{hint}")
-    return importlib.import_module(KINDS[kind]).draw
+    _require_kind(kind)
+    return sources.closure(sources.module_files(KINDS[kind])[0])
+
+
+def find(kind: str) -> ModuleType:
+    """The module of a kind of figure: its function `draw` gives a Matplotlib Figure.
+
+    Raises:
+        ValueError: the kind is none of `KINDS`.
+    """
+    _require_kind(kind)
+    return importlib.import_module(KINDS[kind])
 
 
 def save(figure: Figure, paths: Iterable[str | Path]) -> None:
@@ -57,3 +68,10 @@ def save(figure: Figure, paths: Iterable[str | Path]) -> None:
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType: editable, and accepted by journals
         for path in targets:
             figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=_NO_METADATA[path.suffix])
+
+
+def _require_kind(kind: str) -> None:
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"figure kind: expected one of {', '.join(KINDS)}, but got {kind!r}{hint}")

@@ -110,6 +110,8 @@ def draw(
     figure.supylabel("Layer", fontsize=FONT_SIZE)
     if title is not None:
         figure.suptitle(title, fontsize=FONT_SIZE + 1)
+    figure.draw_without_rendering()  # arrange once: arranging again would shift it a little, and change saved bytes
+    figure.set_layout_engine("none")
     return figure
 
 
@@ -223,16 +225,16 @@ def _heatmap(axes: Axes, panel: _Panel, style: MeasureStyle, norm: Normalize) ->
 
 def _mark_time(axes: Axes, panel: _Panel) -> None:
     """Few ticks at round numbers: on a symlog axis at 0 and at the decades beyond its linear part."""
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     if len(panel.times) == 1:
         axes.xaxis.set_major_locator(FixedLocator(panel.times.tolist()))
     elif panel.linear_until is None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 5, 10]))
     else:
-        first, last = np.log10([panel.linear_until, panel.edges[-1]])
+        first, last = np.log10([panel.linear_until, panel.times[-1]])
         decades = 10.0 ** np.arange(np.ceil(first), np.floor(last) + 1)
         axes.xaxis.set_major_locator(FixedLocator([0.0, *decades.tolist()]))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
 def _mark_stages(axes: Axes, stage: NDArray[np.int64]) -> None:

@@ -10,15 +10,16 @@ import ast
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reluscope import sources
+
 KNOWN_NEEDS = frozenset({"initial", "final", "previous"})
 
 _FOLDER = Path(__file__).parent
-_ROOT = _FOLDER.parent  # the folder of the whole package
 _PACKAGE = __name__.rpartition(".")[0]
 
 
@@ -101,23 +102,21 @@ def check_options(name: str, options: Iterable[str]) -> None:
 def source_files(name: str) -> list[Path]:
     """The file that defines the measure, then every file of the package that it imports, directly or not.
 
-    Read from the import statements wherever they stand (also under ``if TYPE_CHECKING``, since a type's methods are
-    used without importing it), relative ones included. A function imported from `reluscope.measures` counts as an
-    import of the file that defines it; whoever imports `reluscope.measures` as a whole depends on every measure.
-    Parent packages, which Python runs on the way, are left out: they decide no value.
+    A function imported from `reluscope.measures` counts as an import of the file that defines it; whoever imports
+    `reluscope.measures` as a whole depends on every measure.
 
     Raises:
         ValueError: no measure has that name.
     """
-    defining = _definition(name).path
-    found: set[Path] = set()
-    waiting = [defining]
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            waiting.extend(_imported_files(path))
-    return [defining, *sorted(found - {defining})]
+    return sources.closure(_definition(name).path, _imported_from_here)
+
+
+def _imported_from_here(module: str, name: str | None) -> list[Path]:
+    """Where `name` of this package comes from, or all of it; see `sources.closure`."""
+    if module != _PACKAGE:
+        return []
+    definitions = _definitions()
+    return [definitions[name].path] if name in definitions else [_FOLDER / "__init__.py", *_measure_files()]
 
 
 def function_names() -> list[str]:
@@ -168,41 +167,3 @@ def _definition(name: str) -> _Definition:
 def _hint(given: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(given, list(known))
     return f"; did you mean {' or '.join(near)}?" if near else ""
-
-
-def _imported_files(path: Path) -> Iterator[Path]:
-    """The package's files that the import statements of `path` name."""
-    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from _module_files(alias.name)
-        elif isinstance(node, ast.ImportFrom):
-            module = _absolute_module(path, node)
-            for alias in node.names:
-                yield from _module_files(f"{module}.{alias.name}") or _attribute_files(module, alias.name)
-
-
-def _absolute_module(path: Path, node: ast.ImportFrom) -> str:
-    """The full name of the module after ``from``."""
-    if not node.level:
-        return node.module or ""
-    folder = path.parents[node.level - 1].relative_to(_ROOT.parent)
-    return ".".join([*folder.parts, *([node.module] if node.module else [])])
-
-
-def _attribute_files(module: str, name: str) -> list[Path]:
-    """Where `name` of `module`, which is no module itself, comes from."""
-    if module == _PACKAGE and name in (definitions := _definitions()):
-        return [definitions[name].path]
-    return _module_files(module)
-
-
-def _module_files(module: str) -> list[Path]:
-    """The files behind a module of this package; none where it is not a module of this package."""
-    parts = module.split(".")
-    if parts[0] != _ROOT.name:
-        return []
-    base = _ROOT.joinpath(*parts[1:])
-    if module == _PACKAGE:
-        return [base / "__init__.py", *_measure_files()]
-    return [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]

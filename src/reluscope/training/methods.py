@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-
 _UNIT_INTERVAL = {"momentum", "min_momentum", "warmup", "decay", "batch_norm_momentum"}
 
 

@@ -1,0 +1,35 @@
+"""A job writes into its log; an error is one line there and on the terminal, with a traceback only where it helps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def job(log: Path, body: str) -> subprocess.CompletedProcess[str]:
+    code = f"from reluscope.stages.jobs import logged\nimport os, sys\nwith logged({str(log)!r}):\n    {body}\n"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_output_goes_to_the_log(tmp_path: Path) -> None:
+    done = job(tmp_path / "log", "print('one'); print('two', file=sys.stderr); os.system('echo three')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert sorted((tmp_path / "log").read_text().split()) == ["one", "three", "two"]
+
+
+@pytest.mark.parametrize("error", ["ValueError", "FileNotFoundError", "FloatingPointError"])
+def test_bad_input_is_one_line(tmp_path: Path, error: str) -> None:
+    done = job(tmp_path / "log", f"raise {error}('data.path: what to do')")
+    assert done.returncode == 1
+    assert done.stderr == f"{error}: data.path: what to do\n"
+    assert (tmp_path / "log").read_text() == done.stderr
+
+
+def test_a_bug_keeps_its_traceback_in_the_log(tmp_path: Path) -> None:
+    done = job(tmp_path / "log", "raise KeyError('x')")
+    assert done.returncode == 1
+    assert done.stderr == "KeyError: 'x'\n"
+    assert "Traceback" in (tmp_path / "log").read_text()

@@ -1,0 +1,119 @@
+"""Counting a shard and measuring a run, against networks loaded and counted by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reluscope import paths
+from reluscope.checkpoints import open_weights
+from reluscope.counts import open_counts
+from reluscope.data import load
+from reluscope.networks import build_network
+from reluscope.series import open_series
+from reluscope.stages.counting import count_shard
+from reluscope.stages.drawing import mean_over_seeds
+from reluscope.stages.measuring import compute, measure_run
+from reluscope.stages.training import train_run
+from reluscope.study import ConfigError, Study
+
+CONFIG = {
+    "study": "tiny",
+    "data": {"name": "digits", "images": 70},
+    "counting": {"batch_size": 32, "steps": {"every": 1}, "shard_length": 2},
+    "methods": {"stepwise": {"epochs": 1, "batch_size": 20}},
+    "runs": {"a": {"network": "resnet8"}},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def counted(folder: Path) -> list[str]:
+    """Trains and counts; returns the shards."""
+    run = Study.from_config(CONFIG).runs["a-seed0"]
+    train_run(run, str(folder / "weights.zarr"), study="tiny", threads=1)
+    stores = []
+    for shard in run.shards:
+        stores.append(str(folder / f"{shard}.zarr"))
+        count_shard(run, shard, str(folder / "weights.zarr"), stores[-1], threads=1)
+    return stores
+
+
+def test_counts_are_those_of_plain_hooks_and_numpy(folder: Path, counted: list[str]) -> None:
+    """Every layer and step recounted with hooks, bits and numpy.unique; batch-norm in training mode, batches of 32."""
+    counts, weights = open_counts(*counted), open_weights(folder / "weights.zarr")
+    images = load(Study.from_config(CONFIG).runs["a-seed0"].spec.data).train
+    network = build_network("resnet8", in_channels=1).to(memory_format=torch.channels_last).train()
+    seen: dict[str, list[np.ndarray]] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.register_forward_pre_hook(
+                lambda _, inputs, name=name: seen.setdefault(name, []).append(
+                    (inputs[0] > 0).permute(0, 2, 3, 1).numpy()
+                )
+            )
+    assert counts.steps.tolist() == [0, 1, 2, 3, 4]
+    for position, step in enumerate(counts.steps.tolist()):
+        weights.load_into(network, step)
+        seen.clear()
+        with torch.no_grad():
+            for start in range(0, 70, 32):
+                network(images[start : start + 32])
+        assert list(seen) == counts.layer_names
+        for layer, bits in enumerate(seen.values()):
+            rows = np.concatenate([b.reshape(-1, b.shape[-1]) for b in bits])
+            patterns, number = np.unique(rows, axis=0, return_counts=True)
+            keys = [sum(1 << int(c) for c in np.flatnonzero(pattern)) for pattern in patterns]
+            ours = counts.at(position, layer)
+            assert dict(zip(keys, number.tolist(), strict=True)) == dict(
+                zip(ours.keys.tolist(), ours.counts.tolist(), strict=True)
+            )
+
+
+def test_a_measure_gets_what_its_parameters_ask_for(counted: list[str]) -> None:
+    counts = open_counts(*counted)
+    to_initial = compute("weighted_jaccard_to_initial", counts).values
+    to_final = compute("weighted_jaccard_to_final", counts).values
+    to_previous = compute("weighted_jaccard_to_previous", counts).values
+    assert (to_initial[0] == 1).all()
+    assert (to_final[-1] == 1).all()
+    assert np.isnan(to_previous[0]).all()
+    np.testing.assert_array_equal(to_previous[1], to_initial[1])
+    np.testing.assert_array_equal(to_previous[-1], to_final[-2])
+    assert (to_final[0] < 1).all()
+
+
+def test_measured_options_and_origin_are_kept(counted: list[str], tmp_path: Path) -> None:
+    measure_run("occupancy", {"slots": 50}, counted, str(tmp_path / "m.zarr"))
+    series = open_series(tmp_path / "m.zarr")
+    assert series.step.tolist() == [0, 1, 2, 3, 4]
+    assert series.epoch.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert 0 < series.values.max() <= 1
+    attributes = json.loads((tmp_path / "m.zarr/zarr.json").read_text())["attributes"]
+    assert attributes["options"] == {"slots": 50}
+    assert attributes["training"]["network"]["name"] == "resnet"
+
+
+def test_counting_other_settings_stops(folder: Path, counted: list[str], tmp_path: Path) -> None:
+    other = Study.from_config({**CONFIG, "methods": {"stepwise": {"epochs": 2, "batch_size": 20}}}).runs["a-seed0"]
+    with pytest.raises(ConfigError, match=r"was trained with method\.epochs: 1, but the config says 2"):
+        count_shard(other, "00000000-00000001", str(folder / "weights.zarr"), str(tmp_path / "c.zarr"), threads=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_seeds_are_averaged(counted: list[str]) -> None:
+    one = compute("entropy", open_counts(*counted))
+    other = type(one)(one.measure, one.values + 2, one.step, one.epoch, one.layer_name, one.stage)
+    np.testing.assert_allclose(mean_over_seeds([one, other]).values, one.values + 1)
+
+
+def test_paths_below_results() -> None:
+    assert paths.partial(paths.counts("r", "s")) == "results/runs/r/counts/s.partial"

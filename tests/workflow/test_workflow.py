@@ -1,0 +1,231 @@
+"""The real workflow on a tiny study: from nothing to figures, and exactly what a change touches after that."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray
+
+CONFIG = """
+study: tiny
+data: {name: digits, images: 100, test_images: 50}
+counting: {batch_size: 50, steps: {per_epoch: 1}, shard_length: 3}
+methods:
+  stepwise: {epochs: 2, batch_size: 50}
+runs:
+  a: {network: resnet8}
+  b: {network: {name: convnet8, activation: prelu}, seeds: [0, 1]}
+measures:
+  entropy: {}
+figures:
+  f: {runs: [a, b], measures: [distinct_patterns, weighted_jaccard_to_final], title: "Tiny"}
+"""
+
+
+class Clone:
+    """A copy of the repository's tracked and new files, that runs Snakemake with its own source."""
+
+    def __init__(self, repository: Path, folder: Path) -> None:
+        self.folder = folder
+        for part in ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml"):
+            source = repository / part
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, folder / part)
+        self.configure(CONFIG)
+
+    def configure(self, config: str) -> None:
+        (self.folder / "config.yaml").write_text(config)
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder / "src")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def run(self, *arguments: str) -> str:
+        done = self.snakemake(*arguments)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def planned(self) -> Counter[str]:
+        """Jobs that a run would execute now, by rule."""
+        printed = self.run("--dry-run")
+        table = printed.partition("Job stats:")[2].partition("\n\n")[0]
+        jobs = {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+        return Counter({rule: n for rule, n in jobs.items() if rule not in ("all", "total")})
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.fixture(scope="module")
+def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """The tiny study, run once from nothing."""
+    clone = Clone(repository, tmp_path_factory.mktemp("clone"))
+    printed = clone.run()
+    assert "made results/figures/f.png" in printed
+    return clone
+
+
+@pytest.fixture
+def clone(finished: Clone, tmp_path: Path) -> Clone:
+    """A copy of the finished study, to change at will; times of files are kept."""
+    copy = object.__new__(Clone)
+    copy.folder = tmp_path / "clone"
+    shutil.copytree(finished.folder, copy.folder)
+    return copy
+
+
+def test_everything_is_made(finished: Clone) -> None:
+    results = finished.folder / "results"
+    assert (results / "figures/f.png").stat().st_size > 10_000
+    assert (results / "figures/f.pdf").read_bytes().startswith(b"%PDF")
+    assert sorted(p.name for p in (results / "runs").iterdir()) == ["a-seed0", "b-seed0", "b-seed1"]
+    assert not list(results.rglob("*.partial"))
+
+
+def test_every_store_opens_in_xarray_with_names_and_coordinates(finished: Clone) -> None:
+    run = finished.folder / "results/runs/b-seed1"
+    weights = xarray.open_zarr(run / "weights.zarr")
+    assert weights.parameters.dims == ("parameter", "step")
+    assert weights.step.values.tolist() == [0, 1, 2, 3, 4]
+    assert weights.test_accuracy.dropna("step").step.values.tolist() == [2, 4]
+    shards = sorted((run / "counts").glob("*.zarr"))
+    assert [s.name for s in shards] == ["00000000-00000002.zarr", "00000003-00000005.zarr"]
+    counts = xarray.open_zarr(shards[0])
+    assert counts.distinct_patterns.dims == ("step", "layer")
+    assert counts.layer_name.values[0] == "stage1.block0.activation1"
+    measure = xarray.open_zarr(run / "measures/weighted_jaccard_to_final.zarr")
+    assert set(measure.weighted_jaccard_to_final.coords) == {"step", "epoch", "layer", "layer_name", "stage"}
+    assert measure.weighted_jaccard_to_final.dtype == np.float64
+    assert (measure.weighted_jaccard_to_final.sel(step=4) == 1).all()
+
+
+def test_the_distinct_patterns_are_those_counted(finished: Clone) -> None:
+    run = finished.folder / "results/runs/a-seed0"
+    counted = [xarray.open_zarr(s).distinct_patterns for s in sorted((run / "counts").glob("*.zarr"))]
+    measured = xarray.open_zarr(run / "measures/distinct_patterns.zarr").distinct_patterns
+    np.testing.assert_array_equal(np.concatenate(counted), measured)
+
+
+def test_nothing_is_left_to_do(finished: Clone) -> None:
+    assert finished.planned() == Counter()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "jobs"),
+    [
+        ("src/reluscope/measures/entropy.py", '"""', '"""Edited. ', {"measure": 3}),
+        ("src/reluscope/measures/cardinality.py", '"""', '"""Edited. ', {"measure": 3, "figure": 1}),
+        ("src/reluscope/figures/heatmaps.py", '"""', '"""Edited. ', {"figure": 1}),
+        ("src/reluscope/training/loop.py", '"""', '"""Edited. ', {}),
+        ("src/reluscope/counting/count.py", '"""', '"""Edited. ', {}),
+        ("config.yaml", "Tiny", "Another title", {"figure": 1}),
+        ("config.yaml", "\nruns:", "\n# a comment\nruns:", {}),
+        ("config.yaml", "entropy: {}", "entropy: {}\n  appeared: {}", {"measure": 3}),
+        ("config.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]", {"train": 1, "count": 2, "measure": 3, "figure": 1}),
+        ("config.yaml", "batch_size: 50, steps", "batch_size: 20, steps", {"count": 6, "measure": 9, "figure": 1}),
+        ("config.yaml", "steps: {per_epoch: 1}", "steps: {list: [2, 3]}", {"count": 3, "measure": 9, "figure": 1}),
+        (
+            "config.yaml",
+            "a: {network: resnet8}",
+            "a: {network: convnet8}",
+            {"train": 1, "count": 2, "measure": 3, "figure": 1},
+        ),
+        ("config.yaml", "epochs: 2", "epochs: 2, decay: 0.5", {"train": 3, "count": 6, "measure": 9, "figure": 1}),
+    ],
+    ids=lambda value: value.partition("reluscope/")[2] or value if isinstance(value, str) else "",
+)
+def test_a_change_reruns_what_it_touches(clone: Clone, file: str, old: str, new: str, jobs: dict[str, int]) -> None:
+    clone.edit(file, old, new)
+    assert clone.planned() == Counter(jobs)
+
+
+def test_results_without_snakemakes_memory_are_not_made_again(clone: Clone) -> None:
+    shutil.rmtree(clone.folder / ".snakemake")
+    planned = clone.planned()
+    assert planned["train"] == planned["count"] == 0
+
+
+def test_settings_changed_without_snakemakes_memory_stop(clone: Clone) -> None:
+    shutil.rmtree(clone.folder / ".snakemake")
+    clone.edit("config.yaml", "epochs: 2", "epochs: 3")
+    stopped = clone.snakemake()
+    assert stopped.returncode != 0
+    assert "was trained with method.epochs: 2, but the config says 3" in stopped.stdout
+
+
+def test_results_of_another_study_are_kept(clone: Clone) -> None:
+    clone.edit("config.yaml", "study: tiny", "study: other")
+    stopped = clone.snakemake()
+    assert stopped.returncode != 0
+    assert "belongs to the study 'tiny', but the config is 'other'" in stopped.stdout
+    assert (clone.folder / "results/runs/a-seed0/weights.zarr/zarr.json").is_file()
+
+
+def test_a_study_given_on_the_command_line_stands_for_itself(clone: Clone) -> None:
+    (clone.folder / "own.yaml").write_text(
+        CONFIG.replace("runs: [a, b]", "runs: [b]").replace("  a: {network: resnet8}\n", "")
+    )
+    printed = clone.run("--dry-run", "--configfile", "own.yaml", "--forceall")
+    assert "b-seed0" in printed
+    assert "a-seed0" not in printed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("study: tiny", "study: tiny\nepochs: 3", "config: unknown key 'epochs'"),
+        ("network: resnet8", "network: resnet9", "runs.a: depth: expected 6n + 2"),
+        ("{per_epoch: 1}", "{list: [99]}", "step 99 is beyond the last step, 4"),
+        ("entropy", "entropie", "did you mean"),
+        ("name: digits", "name: imagefolder, path: nowhere", "runs.a: data.path"),
+    ],
+)
+def test_a_mistake_stops_before_any_job(clone: Clone, old: str, new: str, message: str) -> None:
+    clone.edit("config.yaml", old, new)
+    stopped = clone.snakemake()
+    assert stopped.returncode != 0
+    assert message in stopped.stdout
+    assert "Traceback" not in stopped.stdout
+    assert "Select jobs" not in stopped.stdout
+
+
+def test_a_failing_job_says_why_in_one_line(clone: Clone) -> None:
+    chunk = next((clone.folder / "results/runs/a-seed0/weights.zarr/parameters/c").rglob("0"))
+    while chunk.is_dir():
+        chunk = next(chunk.iterdir())
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+    os.utime(chunk, (0, 0))
+    clone.edit("config.yaml", "batch_size: 50, steps", "batch_size: 20, steps")
+    stopped = clone.snakemake("--until", "count", "--keep-going")
+    assert stopped.returncode != 0
+    assert "checksum" in stopped.stdout
+    log = clone.folder / "results/logs/count/a-seed0/00000000-00000002.log"
+    assert "checksum" in log.read_text()
+
+
+def test_the_report_holds_the_figures(clone: Clone) -> None:
+    clone.run("--report", "report.zip")
+    assert (clone.folder / "report.zip").stat().st_size > 50_000
+
+
+def test_lint_finds_nothing(finished: Clone) -> None:
+    assert "Congratulations, your workflow is in a good condition!" in finished.run("--lint")
