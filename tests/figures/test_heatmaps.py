@@ -198,6 +198,23 @@ def test_a_state_compared_with_itself_does_not_stretch_the_colours() -> None:
     assert mesh.colorbar.extend in ("max", "both")
 
 
+@pytest.mark.parametrize("measures_as", ["rows", "columns"])
+def test_a_logarithmic_scale_of_less_than_two_decades_is_labelled_apart(measures_as: Any) -> None:
+    """1,500 to 80,000 holds one power of ten: several labels all the same, and none on another."""
+    values = np.geomspace(1_500, 80_000, len(STEPS) * 4).reshape(len(STEPS), 4)
+    figure, _, _ = draw_one(values, "distinct_patterns", measures_as=measures_as)
+    figure.canvas.draw()
+    (bar,) = (axes for axes in figure.axes if axes.get_label() == "<colorbar>")
+    axis = bar.yaxis if measures_as == "rows" else bar.xaxis
+    ticks = [tick for tick in axis.get_major_ticks() if values.min() <= tick.get_loc() <= values.max()]
+    labels = [tick.label2 if tick.label2.get_visible() else tick.label1 for tick in ticks]
+    boxes = [label.get_window_extent() for label in labels]
+    assert "10k" in [label.get_text() for label in labels]
+    assert len(boxes) >= 3
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+    assert len(axis.get_minor_ticks()) == 0
+
+
 def test_labels() -> None:
     figure = draw(SERIES, runs=RUNS, measures=["relative_entropy"], time="step", title="Together")
     assert figure.get_suptitle() == "Together"

@@ -17,7 +17,15 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.scale import SymmetricalLogTransform
-from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    FixedFormatter,
+    FixedLocator,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 from numpy.typing import NDArray
 
 from reluscope.figures.style import FONT_SIZE, MISSING_COLOR, TICK_SIZE, MeasureStyle, Norm, measure_style
@@ -266,8 +274,13 @@ def _colorbar(
     columns = strip[0].get_gridspec().ncols
     side, length = ("right", _PANEL_HEIGHT) if by_row else ("top", _panel_width(columns))
     bar = figure.colorbar(mesh, ax=list(strip), location=side, extend=extend, aspect=length / _BAR_WIDTH, pad=0.02)
+    low, high = (float(end or 0) for end in mesh.get_clim())
     if not isinstance(mesh.norm, LogNorm):
         bar.locator = MaxNLocator(nbins=6 if by_row else 3, steps=[1, 2, 2.5, 5, 10])
+    elif high < 100 * low:  # too few powers of ten to read a scale from them alone
+        bar.locator = LogLocator(subs=(1, 2, 5) if by_row else (1, 3), numticks=12)
+        bar.formatter = EngFormatter(sep="") if low >= 1 else StrMethodFormatter("{x:g}")
+        bar.minorlocator = NullLocator()
     bar.set_label(textwrap.fill(style.label, 22), fontsize=FONT_SIZE)
     bar.ax.tick_params(which="both", labelsize=TICK_SIZE, length=2, width=0.5, pad=1.5)
     bar.ax.tick_params(which="minor", length=1.2)
