@@ -7,6 +7,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/count.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/plan.smk"
 
 
 rule all:

@@ -18,7 +18,7 @@ FLOORS = [
     ["stores"],
     ["data", "networks", "preactivations", "series"],
     ["checkpoints", "counting", "counts", "measures", "figures"],
-    ["training"],
+    ["training", "scorecard"],
     ["study"],
     ["stages"],
 ]

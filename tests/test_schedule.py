@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reluscope.schedule import Timeline, select_steps, shard_name, shards
+from reluscope.schedule import Timeline, select_steps, shard_name, shards, with_ends
 
 CIFAR = Timeline(num_images=50_000, batch_size=128, epochs=200)
 DIGITS = Timeline(num_images=1_500, batch_size=128, epochs=3)  # 12 steps an epoch
 
 
 def select(selection, timeline=DIGITS, every=1) -> list[int]:
-    return select_steps(selection, timeline, timeline.dumped(every)).tolist()
+    return select_steps(selection, timeline, every).tolist()
 
 
 def test_the_papers_training_has_78_200_steps() -> None:
@@ -31,10 +31,8 @@ def test_dumped_steps_always_hold_the_ends() -> None:
     assert DIGITS.dumped(100).tolist() == [0, 36]
 
 
-def test_evaluated_is_the_last_dumped_step_of_each_epoch() -> None:
-    assert DIGITS.evaluated(DIGITS.dumped(1)).tolist() == [12, 24, 36]
-    assert DIGITS.evaluated(DIGITS.dumped(10)).tolist() == [10, 20, 36]
-    assert DIGITS.evaluated(DIGITS.dumped(100)).tolist() == [36]
+def test_epoch_ends() -> None:
+    assert DIGITS.epoch_ends.tolist() == [12, 24, 36]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +42,12 @@ def test_evaluated_is_the_last_dumped_step_of_each_epoch() -> None:
         ({"every": 25}, [0, 25, 36]),
         ({"per_epoch": 1}, [0, 12, 24, 36]),
         ({"per_epoch": 2}, [0, 6, 12, 18, 24, 30, 36]),
-        ({"list": [5, 1, 5]}, [0, 1, 5, 36]),
-        ({"list": []}, [0, 36]),
+        ({"list": [5, 1, 5]}, [1, 5]),
+        ({"list": []}, []),
+        ({"shares": [0.5, 1.0, 0.01]}, [0, 18, 36]),
         ({"logarithmic": 1}, [0, 1, 10, 36]),
-        ({"every": 2, "until": 5}, [0, 2, 4, 36]),
+        ({"every": 2, "until": 5}, [0, 2, 4]),
+        ({"per_epoch": 2, "until": 13}, [0, 6, 12]),
         ([{"per_epoch": 1}, {"every": 1, "until": 2}], [0, 1, 2, 12, 24, 36]),
     ],
 )
@@ -55,8 +55,17 @@ def test_selections(selection, expected) -> None:
     assert select(selection) == expected
 
 
+def test_ends_are_added() -> None:
+    assert with_ends([np.array([5]), np.array([3, 5])], DIGITS).tolist() == [0, 3, 5, 36]
+
+
 def test_half_epochs_of_an_odd_number_of_steps_round_to_even() -> None:
     assert select({"per_epoch": 2}, Timeline(50_000, 128, 2)) == [0, 196, 391, 586, 782]
+
+
+def test_shares_take_the_dumped_step_at_or_before() -> None:
+    assert select({"shares": [0.5, 0.99]}, every=5) == [15, 35]
+    assert select({"shares": [0.5]}, Timeline(7, 1, 1)) == [3]
 
 
 def test_per_epoch_takes_the_nearest_dumped_step() -> None:
@@ -68,10 +77,12 @@ def test_per_epoch_takes_the_nearest_dumped_step() -> None:
     [
         ({"list": [37]}, "step 37 is beyond the last step, 36"),
         ({"list": [-1]}, "whole number of at least 0, got -1"),
+        ({"shares": [1.5]}, r"fractions of the training, 0 to 1, got \[1.5\]"),
+        ({"list": [1], "until": 3}, "until does not go with list"),
         ({"list": 3}, "expected a list of steps, got 3"),
         ({"every": 1, "until": 99}, "step 99 is beyond the last step, 36"),
         ({"evry": 1}, "did you mean every"),
-        ({"every": 1, "list": [1]}, "expected one of every, per_epoch, list, logarithmic"),
+        ({"every": 1, "list": [1]}, "expected one of every, per_epoch, list, logarithmic, shares"),
         ({}, "got none"),
         ({"every": True}, "got True"),
     ],

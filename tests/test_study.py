@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import yaml
 
 from reluscope import paths
-from reluscope.study import ConfigError, Study, changed_setting, check
-from reluscope.training.loop import train
+from reluscope.stages.counting import count_shard
+from reluscope.stages.measuring import measure_run
+from reluscope.stages.training import train_run
+from reluscope.study import ConfigError, Study, check, check_results, resolve
 
 CONFIG: dict[str, Any] = {
     "study": "tiny",
@@ -53,12 +56,91 @@ def test_runs_shards_measures_and_figures(schema) -> None:
     assert made.runs["a-seed0"].shards == {"00000000-00000003": [0, 2], "00000004-00000007": [4, 6]}
     assert made.runs["b-seed0"].spec.method.schedule == "cyclic"
     assert made.runs["b-seed0"].spec.network["activation"] == "prelu"
-    assert made.measures_of("a-seed0") == ["distinct_patterns", "entropy", "occupancy"]
-    assert made.measures_of("b-seed0") == ["entropy", "occupancy"]
+    assert set(made.measures_of("a-seed0")) == {"distinct_patterns", "entropy", "occupancy"}
+    assert set(made.measures_of("b-seed0")) == {"entropy", "occupancy"}
+    assert made.measures_of("b-seed0")["occupancy"].options == {"slots": 99}
+    assert (made.runs["a-seed0"].title, made.runs["b-seed0"].title) == ("a", "B")
     figure = made.figures["f"]
     assert figure.runs == {"a": ["a-seed0", "a-seed7"]}
     assert (figure.kind, figure.measures, figure.caption) == ("heatmaps", ["distinct_patterns"], "C")
     assert figure.look == {"scale": "symlog"}
+
+
+def steps_of(config: dict[str, Any], run: str) -> list[int]:
+    return Study.from_config(config).runs[run].steps.tolist()
+
+
+def test_what_figures_show_is_counted() -> None:
+    """The union over the figures, with both ends; a run that none shows takes the default."""
+    figures = {
+        "f": {"runs": ["a"], "measures": ["entropy"], "steps": {"list": [1]}, "seeds": [7]},
+        "g": {"runs": ["a"], "measures": ["appeared"], "steps": {"every": 1, "until": 3}, "seeds": [7]},
+    }
+    config = changed("figures", to=figures)
+    assert steps_of(config, "a-seed7") == [0, 1, 2, 3, 6]
+    assert steps_of(config, "a-seed0") == [0, 2, 4, 6]
+    assert Study.from_config(config).figures["f"].runs == {"a": ["a-seed7"]}
+
+
+def test_changes_are_between_the_checkpoints_that_a_figure_shows() -> None:
+    """Where a figure leaves out counted steps, a measure of changes gets a store of its own; others are shared."""
+    figures = {
+        "coarse": {"runs": ["a"], "measures": ["appeared", "jaccard_to_final"], "steps": {"every": 3}},
+        "fine": {"runs": ["a"], "measures": ["appeared", "jaccard_to_final"], "steps": {"every": 1, "until": 3}},
+    }
+    made = Study.from_config(changed("figures", to=figures))
+    stores = made.measures_of("a-seed0")
+    assert {name: spec.steps.tolist() for name, spec in stores.items() if spec.function == "appeared"} == {
+        "appeared": [0, 1, 2, 3, 6],
+        "appeared.coarse": [0, 3, 6],
+    }
+    assert made.measure_store("a-seed0", "appeared", "fine") == "appeared"
+    assert stores["jaccard_to_final"].steps.tolist() == [0, 1, 2, 3, 6]
+    assert "jaccard_to_final.coarse" not in stores
+
+
+def test_profiles_name_their_runs_in_columns_and_their_steps_in_moments(schema) -> None:
+    figure = {
+        "kind": "profiles",
+        "measures": ["entropy"],
+        "columns": {"A": ["a"], "B": ["b"]},
+        "moments": [{"step": 1}, {"share": 0.5}, {"share": 1.0}],
+    }
+    made = study(changed("figures", "f", to=figure), schema)
+    assert list(made.figures["f"].runs) == ["a", "b"]
+    assert made.figures["f"].steps["a-seed0"].tolist() == [1, 3, 6]
+    assert made.runs["a-seed0"].steps.tolist() == [0, 1, 3, 6]
+
+
+class TestExtends:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "base.yaml").write_text("runs: {a: {network: resnet8}, b: {network: toynet8}}\nseeds: [1, 2]\n")
+        (tmp_path / "over.yaml").write_text("extends: [base.yaml]\nruns: {a: {method: cyclic}, b: null}\n")
+        (tmp_path / "loop.yaml").write_text("extends: [loop.yaml]\n")
+        (tmp_path / "list.yaml").write_text("- 1\n")
+        (tmp_path / "torn.yaml").write_text("a: [1\n")
+        return tmp_path
+
+    def test_mappings_merge_and_null_takes_away(self, folder: Path) -> None:
+        resolved = resolve({"extends": ["over.yaml"], "seeds": [3]}, folder)
+        assert resolved == {"runs": {"a": {"network": "resnet8", "method": "cyclic"}}, "seeds": [3]}
+
+    @pytest.mark.parametrize(
+        ("extends", "message"),
+        [
+            (["none.yaml"], r"extends: expected a file in .*base\.yaml.*, got 'none\.yaml'"),
+            (["../x.yaml"], "got '../x.yaml'"),
+            (["loop.yaml"], "extends: loop.yaml extends loop.yaml"),
+            (["list.yaml"], "list.yaml: expected a mapping, got list"),
+            (["torn.yaml"], "torn.yaml: while parsing"),
+            ("base.yaml", "expected a list of files, got 'base.yaml'"),
+        ],
+    )
+    def test_refused(self, folder: Path, extends, message: str) -> None:
+        with pytest.raises(ConfigError, match=message) as error:
+            resolve({"extends": extends}, folder)
+        assert "\n" not in str(error.value)
 
 
 def test_two_ways_to_name_a_network_are_one_setting(schema) -> None:
@@ -80,7 +162,7 @@ def test_two_ways_to_name_a_network_are_one_setting(schema) -> None:
         (("runs", "../x"), {"network": "resnet8"}, "'../x' does not match"),
         (("data", "name"), "cifar", "data.name: got 'cifar'; did you mean 'cifar10'?"),
         (("data", "images"), 99_999, "runs.a: data.images: expected at most 1500"),
-        (("counting", "steps"), {"list": [7]}, "runs.a: counting.steps.list: step 7 is beyond the last step, 6"),
+        (("counting", "steps"), {"list": [7]}, "figures.f: steps.list: step 7 is beyond the last step, 6"),
         (("counting", "steps"), {"evry": 7}, "counting.steps: unknown key 'evry'; did you mean 'every'?"),
         (("counting", "batch_size"), "big", "counting.batch_size: expected integer, got 'big'"),
         (("methods", "stepwise", "epoch"), 3, "methods.stepwise: unknown key 'epoch'; did you mean 'epochs'?"),
@@ -110,44 +192,75 @@ def test_a_missing_image_folder_is_met_before_any_job(schema, tmp_path: Path) ->
         study(changed("data", to={"name": "imagefolder", "path": str(tmp_path / "nowhere")}), schema)
 
 
-def test_runs_of_a_figure_need_titles_of_their_own(schema) -> None:
-    config = changed("figures", "f", "runs", to=["a", "b"])
-    config["runs"]["a"]["title"] = "B"
-    with pytest.raises(ConfigError, match=r"figures\.f\.runs: expected runs with different titles, got a, b"):
-        study(config, schema)
+@pytest.mark.parametrize("file", ["config.yaml", "workflow/studies/early.yaml", "workflow/studies/paper.yaml"])
+def test_the_studies_that_come_along_fit_the_schema(schema, repository: Path, file: str) -> None:
+    config = resolve(yaml.safe_load((repository / file).read_text()), repository / "workflow/studies")
+    assert study(config, schema).figures
 
 
-def test_the_default_study_fits_its_schema(schema, repository: Path) -> None:
-    made = study(yaml.safe_load((repository / "config.yaml").read_text()), schema)
-    assert set(made.figures) == {"figure3", "figure4"}
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of CONFIG trained, counted and measured."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made = Study.from_config(CONFIG)
+        run = made.runs["a-seed0"]
+        train_run(run, paths.weights(run.name), study="tiny", threads=1)
+        stores = [paths.counts(run.name, shard) for shard in run.shards]
+        for shard, store in zip(run.shards, stores, strict=True):
+            count_shard(run, shard, paths.weights(run.name), store, threads=1)
+        measure_run(made.measures_of(run.name)["occupancy"], stores, paths.measure(run.name, "occupancy"))
+    return folder
 
 
 class TestResultsOfAnotherConfig:
-    @pytest.fixture
-    def _trained(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        run = Study.from_config(CONFIG).runs["a-seed0"]
-        final = Path(paths.weights(run.name))
-        train(run.spec, Path(paths.partial(str(final))), final, study="tiny")
+    """A run trained, counted and measured, then met by other configs."""
 
-    @pytest.mark.usefixtures("_trained")
+    STORES = ("results/runs/a-seed0/weights.zarr", "results/runs/a-seed0/counts/00000000-00000003.zarr")
+
+    @pytest.fixture(autouse=True)
+    def _here(self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copytree(made, tmp_path / "copy")
+        monkeypatch.chdir(tmp_path / "copy")
+
     def test_the_same_config_is_welcome(self) -> None:
-        Study.from_config(CONFIG).check_results()
+        check_results(Study.from_config(CONFIG))
 
-    @pytest.mark.usefixtures("_trained")
-    def test_another_study_is_refused(self) -> None:
+    def test_more_of_the_same_is_welcome(self) -> None:
+        check_results(Study.from_config(changed("runs", "a", "seeds", to=[0, 7, 8])))
+
+    @pytest.mark.parametrize("runs", [CONFIG["runs"], {"other": {"network": "resnet8"}}])
+    def test_another_study_is_refused(self, runs) -> None:
+        config = {**changed("study", to="other"), "runs": runs, "figures": {}}
         with pytest.raises(ConfigError, match=r"belongs to the study 'tiny', but the config is 'other'"):
-            Study.from_config(changed("study", to="other")).check_results(recorded=["a-seed0"])
+            check_results(Study.from_config(config), remembered=lambda store: True)
 
-    @pytest.mark.usefixtures("_trained")
-    def test_other_settings_are_refused_unless_retrained(self) -> None:
-        other = Study.from_config(changed("methods", "stepwise", "epochs", to=2))
-        with pytest.raises(ConfigError, match=r"was trained with method\.epochs: 3, but the config says 2"):
-            other.check_results()
-        other.check_results(recorded=["a-seed0"])
+    @pytest.mark.parametrize(
+        ("path", "to", "message"),
+        [
+            (("methods", "stepwise", "epochs"), 2, "weights.zarr was made with method.epochs: 3, but now it is 2"),
+            (("methods", "stepwise", "decay"), 0.5, "weights.zarr was made with method.decay: 0.1, but now it is 0.5"),
+            (("counting", "batch_size"), 20, "zarr was made with batch_size: 128, but now it is 20"),
+            (("counting", "steps"), {"every": 1}, "zarr was made with steps: [0, 2], but now it is [0, 1, 2, 3]"),
+            (("measures", "occupancy"), {"slots": 7}, "zarr was made with options.slots: 99, but now it is 7"),
+        ],
+    )
+    def test_other_settings_are_refused_unless_made_again(self, path, to, message: str) -> None:
+        other = Study.from_config(changed(*path, to=to))
+        with pytest.raises(ConfigError) as error:
+            check_results(other)
+        assert message in str(error.value)
+        check_results(other, remembered=lambda store: True)
 
-
-def test_changed_setting_names_the_first_difference() -> None:
-    run = Study.from_config(CONFIG).runs["a-seed0"].spec
-    assert changed_setting(run.to_dict(), run) is None
-    assert changed_setting(run.to_dict() | {"seed": 4}, run) == "seed: 4, but the config says 0"
+    @pytest.mark.parametrize("store", STORES)
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [("{", "is damaged"), ("{}", "is damaged"), ('{"attributes": {}}', "it is a foreign one")],
+    )
+    def test_damage_is_one_line(self, store: str, content: str, message: str) -> None:
+        Path(store, "zarr.json").write_text(content)
+        with pytest.raises(ConfigError, match=message) as error:
+            check_results(Study.from_config(CONFIG))
+        assert store in str(error.value)
+        assert "\n" not in str(error.value)

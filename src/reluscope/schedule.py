@@ -6,6 +6,8 @@ A step is an optimizer update done; 0 is the initialisation.
 from __future__ import annotations
 
 import difflib
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 Steps = NDArray[np.int64]
 
-SELECTIONS = ("every", "per_epoch", "list", "logarithmic")
+SELECTIONS = ("every", "per_epoch", "list", "logarithmic", "shares")
 
 
 @dataclass(frozen=True)
@@ -48,66 +50,90 @@ class Timeline:
         """The steps whose weights are dumped: every `every`-th, the first and the last."""
         if every < 1:
             raise ValueError(f"checkpoints.every: expected at least 1, got {every}")
-        return _with_ends(np.arange(0, self.num_steps + 1, every), self.num_steps)
+        return with_ends([np.arange(0, self.num_steps + 1, every)], self)
 
-    def evaluated(self, dumped: Steps) -> Steps:
-        """The last dumped step of each epoch, where the test accuracy is taken; step 0 is not evaluated."""
-        dumped = dumped[dumped > 0]
-        epoch = (dumped - 1) // self.steps_per_epoch
-        return dumped[np.append(epoch[1:] != epoch[:-1], True)]
+    @property
+    def epoch_ends(self) -> Steps:
+        """The last step of each epoch."""
+        return np.arange(1, self.epochs + 1) * self.steps_per_epoch
 
 
 def select_steps(
-    selections: Mapping[str, object] | Sequence[Mapping[str, object]], timeline: Timeline, dumped: Steps
+    selections: Mapping[str, object] | Sequence[Mapping[str, object]], timeline: Timeline, dump_every: int = 1
 ) -> Steps:
-    """The steps to count: the union of the selections, the first and the last step.
+    """The union of the selections.
 
-    A selection is one of ``{every: k}``, ``{per_epoch: m}`` (m checkpoints an epoch, evenly), ``{list: [steps]}`` and
-    ``{logarithmic: m}`` (m checkpoints per factor of ten); each but the list may add ``until: step``. Listed steps
-    and those of ``every`` must have been dumped; ``per_epoch`` and ``logarithmic`` take the nearest dumped step.
+    A selection is one of ``{every: k}``, ``{per_epoch: m}`` (m checkpoints an epoch, evenly), ``{list: [steps]}``,
+    ``{logarithmic: m}`` (m checkpoints per factor of ten) and ``{shares: [fractions of the training]}``. All but lists
+    and shares end with the last step, or take ``until: step``. Listed steps and those of ``every`` must have been
+    dumped; shares take the dumped step at or before, the others the nearest one.
 
     Returns:
-        Ascending steps, int64, shape [checkpoint].
+        Ascending steps, int64, shape [checkpoint]; not to be written to.
 
     Raises:
         ValueError: an unknown selection, a step beyond the end, or one that was not dumped.
     """
-    chosen = [
-        _select(dict(s), timeline, dumped) for s in ([selections] if isinstance(selections, Mapping) else selections)
-    ]
-    return _with_ends(np.concatenate([*chosen, np.zeros(0, np.int64)]), timeline.num_steps)
+    several = [selections] if isinstance(selections, Mapping) else list(selections)
+    return _selected(json.dumps(several), timeline, dump_every)
+
+
+@functools.cache  # studies ask the same for each of hundreds of runs
+def _selected(selections: str, timeline: Timeline, dump_every: int) -> Steps:
+    dumped = timeline.dumped(dump_every)
+    steps = np.unique(np.concatenate([_select(one, timeline, dumped) for one in json.loads(selections)]))
+    steps.flags.writeable = False
+    return steps
+
+
+def with_ends(steps: Sequence[Steps], timeline: Timeline) -> Steps:
+    """The union of all steps, the first and the last of the training; ascending, int64."""
+    return np.unique(np.concatenate([*steps, [0, timeline.num_steps]])).astype(np.int64)
 
 
 def _select(selection: dict[str, object], timeline: Timeline, dumped: Steps) -> Steps:
-    until = _integer("counting.steps.until", selection.pop("until", timeline.num_steps), least=0)
+    has_until = "until" in selection
+    until = _integer("steps.until", selection.pop("until", timeline.num_steps), least=0)
     if until > timeline.num_steps:
-        raise ValueError(f"counting.steps.until: step {until} is beyond the last step, {timeline.num_steps}")
+        raise ValueError(f"steps.until: step {until} is beyond the last step, {timeline.num_steps}")
     if len(selection) != 1 or next(iter(selection)) not in SELECTIONS:
         near = [n for key in selection for n in difflib.get_close_matches(key, SELECTIONS, 1)]
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(
-            f"counting.steps: expected one of {', '.join(SELECTIONS)}, got {', '.join(selection) or 'none'}{hint}"
-        )
+        raise ValueError(f"steps: expected one of {', '.join(SELECTIONS)}, got {', '.join(selection) or 'none'}{hint}")
     ((kind, value),) = selection.items()
+    if kind in ("list", "shares") and has_until:
+        raise ValueError(f"steps: until does not go with {kind}")
     if kind == "list":
         return _listed(value, timeline, dumped)
-    number = _integer(f"counting.steps.{kind}", value, least=1)
+    if kind == "shares":
+        wanted = np.floor(_shares(value) * timeline.num_steps + 1e-9)  # before a drop there, never after
+        return dumped[np.searchsorted(dumped, wanted, side="right") - 1]
+    number = _integer(f"steps.{kind}", value, least=1)
     if kind == "every":
-        return _must_be_dumped(np.arange(0, until + 1, number), dumped)
-    if kind == "per_epoch":
-        wanted = np.arange(0, timeline.epochs * number + 1) * timeline.steps_per_epoch / number
+        chosen = _must_be_dumped(np.arange(0, until + 1, number), dumped)
     else:
-        decades = np.log10(max(timeline.num_steps, 1))
-        wanted = np.append(0, 10 ** np.arange(0, decades + 1 / number, 1 / number))
-    return _nearest(np.round(wanted[wanted <= until]).astype(np.int64), dumped)
+        if kind == "per_epoch":
+            wanted = np.arange(0, timeline.epochs * number + 1) * timeline.steps_per_epoch / number
+        else:
+            decades = np.log10(max(timeline.num_steps, 1))
+            wanted = np.append(0, 10 ** np.arange(0, decades + 1 / number, 1 / number))
+        chosen = _nearest(np.round(wanted[wanted <= until]).astype(np.int64), dumped)
+    return np.append(chosen, timeline.num_steps) if until == timeline.num_steps else chosen
+
+
+def _shares(value: object) -> NDArray[np.float64]:
+    ok = isinstance(value, Sequence) and all(isinstance(v, int | float) and 0 <= v <= 1 for v in value)
+    if not ok:
+        raise ValueError(f"steps.shares: expected a list of fractions of the training, 0 to 1, got {value!r}")
+    return np.array(value, np.float64)
 
 
 def _listed(value: object, timeline: Timeline, dumped: Steps) -> Steps:
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"counting.steps.list: expected a list of steps, got {value!r}")
-    steps = np.array([_integer("counting.steps.list", s, least=0) for s in value], np.int64)
+        raise ValueError(f"steps.list: expected a list of steps, got {value!r}")
+    steps = np.array([_integer("steps.list", s, least=0) for s in value], np.int64)
     if len(beyond := steps[steps > timeline.num_steps]):
-        raise ValueError(f"counting.steps.list: step {beyond[0]} is beyond the last step, {timeline.num_steps}")
+        raise ValueError(f"steps.list: step {beyond[0]} is beyond the last step, {timeline.num_steps}")
     return _must_be_dumped(steps, dumped)
 
 
@@ -115,7 +141,7 @@ def _must_be_dumped(steps: Steps, dumped: Steps) -> Steps:
     if len(missing := np.setdiff1d(steps, dumped)):
         near = _nearest(missing[:1], dumped)[0]
         raise ValueError(
-            f"counting.steps: step {missing[0]} is not dumped (the nearest dumped step is {near}); "
+            f"steps: step {missing[0]} is not dumped (the nearest dumped step is {near}); "
             "choose dumped steps or lower checkpoints.every"
         )
     return steps
@@ -126,10 +152,6 @@ def _nearest(steps: Steps, dumped: Steps) -> Steps:
     left = dumped[right - 1]
     right = dumped[np.minimum(right, len(dumped) - 1)]
     return np.where(steps - left <= right - steps, left, right)
-
-
-def _with_ends(steps: Steps, last: int) -> Steps:
-    return np.unique(np.concatenate([steps, [0, last]])).astype(np.int64)
 
 
 def _integer(key: str, value: object, least: int) -> int:

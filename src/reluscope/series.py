@@ -43,7 +43,7 @@ def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any
     Args:
         attributes: what the values were computed from, JSON types.
     """
-    partial = Path(paths.partial(str(path)))
+    partial = Path(f"{paths.partial(str(path))}.{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)
     coordinates = "step epoch layer layer_name stage"
     group = zarr.create_group(

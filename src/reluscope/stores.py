@@ -5,6 +5,7 @@ A store is written under a partial name and renamed when it is complete, so noth
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import warnings
@@ -15,11 +16,17 @@ from typing import Any
 
 import numpy as np
 import zarr
+from filelock import FileLock, Timeout
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.codecs.numcodecs import PCodec
 
 # zarr's advice about codecs outside the Zarr v3 core specification; numcodecs, which is installed with us, reads them.
 warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
+
+
+_ALL_CHUNKS: Any = {"write_empty_chunks": True}  # so that a chunk that is not there was lost
+
+_REMAKE = "delete it, and the workflow makes it again"
 
 
 class StoreError(ValueError):
@@ -57,8 +64,16 @@ def create_array(
         dimension_names=dimensions,
         attributes=dict(attributes or {}),
         overwrite=overwrite,
+        config=_ALL_CHUNKS,
         **codecs,
     )
+
+
+def array_of(group: zarr.Group, name: str) -> zarr.Array:
+    """An array of the group."""
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array.with_config(_ALL_CHUNKS)
 
 
 def write_array(
@@ -82,6 +97,33 @@ def write_array(
     return array
 
 
+def difference(found: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """The first of the settings `now` that a store's attributes have otherwise, in words; None where they agree."""
+    for name, value in now.items():
+        then = found.get(name)
+        if isinstance(value, dict) and isinstance(then, dict):
+            if inner := difference(then, {**dict.fromkeys(then), **value}):
+                return f"{name}.{inner}"
+        elif then != value:
+            return f"{name}: {then}, but now it is {value}"
+    return None
+
+
+def lock(folder: Path, what: str) -> FileLock:
+    """Keep the folder of unfinished work to this process; a process that dies gives it back.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held = FileLock(folder / "lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        raise StoreError(f"{folder}: another process is {what}; let it finish or stop it") from None
+    return held
+
+
 def finish(partial: Path, final: Path, group: zarr.Group) -> None:
     """Mark the store complete, consolidate its metadata once, and give it its final name."""
     group.attrs["complete"] = True
@@ -94,20 +136,38 @@ def finish(partial: Path, final: Path, group: zarr.Group) -> None:
     partial.rename(final)
 
 
+def attributes_of(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """A finished store's attributes, read without opening it.
+
+    Raises:
+        StoreError: there is none, it is unfinished or unreadable, or it is a store of another kind.
+    """
+    file = Path(path) / "zarr.json"
+    if not file.is_file():
+        raise StoreError(f"{path}: expected a {kind} store, but there is none")
+    try:
+        attributes = dict(json.loads(file.read_text())["attributes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: the {kind} store is damaged (zarr.json: {error}); {_REMAKE}") from error
+    if (found := attributes.get("kind")) != kind:
+        raise StoreError(f"{path}: expected a {kind} store, but it is a {found or 'foreign'} one")
+    if attributes.get("complete") is not True:
+        raise StoreError(f"{path}: the {kind} store is unfinished; {_REMAKE}")
+    return attributes
+
+
 def open_store(path: str | os.PathLike[str], kind: str) -> zarr.Group:
     """Open a finished store for reading.
 
     Raises:
-        StoreError: there is none, it is unfinished, or it is a store of another kind.
+        StoreError: there is none, it is unfinished, damaged, or a store of another kind.
     """
-    if not (Path(path) / "zarr.json").is_file():
-        raise StoreError(f"{path}: expected a {kind} store, but there is none")
+    attributes_of(path, kind)
     group = zarr.open_group(str(path), mode="r")
-    found = group.attrs.get("kind")
-    if found != kind:
-        raise StoreError(f"{path}: expected a {kind} store, but it is a {found or 'foreign'} one")
-    if group.attrs.get("complete") is not True:
-        raise StoreError(f"{path}: the {kind} store is unfinished; run the job that makes it again")
+    for name, member in group.members(max_depth=None):
+        if isinstance(member, zarr.Array) and (lost := member.nchunks - member.nchunks_initialized):
+            chunks = f"{lost} of {member.nchunks} chunks of {name}"
+            raise StoreError(f"{path}: the {kind} store is damaged: {chunks} are missing; {_REMAKE}")
     return group
 
 

@@ -42,7 +42,8 @@ def bits(net: nn.Module) -> dict[str, bytes]:
 
 
 def writer(folder: Path, net: nn.Module, **attributes) -> WeightsWriter:
-    return WeightsWriter(folder / "w.partial", folder / "w.zarr", net, STEPS, STEPS / 12, {"seed": 1, **attributes})
+    epoch_ends, settings = np.array([30, 147]), {"seed": 1, **attributes}
+    return WeightsWriter(folder / "w.partial", folder / "w.zarr", net, STEPS, STEPS / 12, epoch_ends, settings)
 
 
 def write(folder: Path) -> dict[int, dict[str, bytes]]:
@@ -51,19 +52,25 @@ def write(folder: Path) -> dict[int, dict[str, bytes]]:
     for step in STEPS.tolist():
         change(net, step)
         expected[step] = bits(net)
+        if step in (30, 148):
+            store.append_accuracy(step / 200)
         store.append(net, {"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
     store.finish({})
     return expected
 
 
-def test_every_step_comes_back_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("chunk_parameters", "block_steps"), [(1 << 16, 64), (7, 64), (16, 5), (1, 1)])
+def test_every_step_comes_back_bit_for_bit(tmp_path: Path, monkeypatch, chunk_parameters, block_steps) -> None:
+    """Whatever part of a chunk a block fills."""
+    monkeypatch.setattr(writer_module, "CHUNK_PARAMETERS", chunk_parameters)
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", block_steps)
     expected = write(tmp_path)
     store, net = open_weights(tmp_path / "w.zarr"), network()
     for step in [*STEPS.tolist(), 0, 148, 64]:
         store.load_into(net, step)
         assert bits(net) == expected[step]
     np.testing.assert_array_equal(store.scalar("train_loss"), STEPS / 7)
-    assert np.isnan(store.scalar("test_accuracy")).all()
+    assert (store.evaluated_steps.tolist(), store.test_accuracy.tolist()) == ([30, 147], [0.15, 0.74])
 
 
 def test_it_loads_into_a_channels_last_network(tmp_path: Path) -> None:
@@ -91,6 +98,8 @@ def test_xarray_opens_it_with_names_and_coordinates(tmp_path: Path) -> None:
     assert dataset.parameters.dtype == np.float32
     assert dataset.step.values.tolist() == STEPS.tolist()
     assert dataset.train_loss.dims == dataset.epoch.dims == ("step",)
+    assert set(dataset.train_loss.coords) == {"step", "epoch"}
+    assert dataset.test_accuracy.sel(evaluated_step=147) == 0.74
     assert {"name": "0.weight", "shape": [5, 2, 3, 3], "offset": 0} in dataset.parameters.attrs["entries"]
     assert dataset.attrs["seed"] == 1
 
@@ -106,6 +115,8 @@ def test_a_killed_writer_continues_to_the_same_bytes(tmp_path: Path, bytes_below
         if step == 134:
             monkeypatch.setattr(writer_module, "SAVE_SECONDS", 60.0)
         change(net, step)
+        if step == 30:
+            store.append_accuracy(step / 200)
         store.append(net, {"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
     expected = bits(net)
     del store
@@ -119,6 +130,8 @@ def test_a_killed_writer_continues_to_the_same_bytes(tmp_path: Path, bytes_below
     assert bits(again) == expected
     for step in STEPS[67:].tolist():
         change(again, step)
+        if step == 148:
+            store.append_accuracy(step / 200)
         store.append(again, {"train_loss": step / 7}, {})
     store.finish({})
     assert bytes_below(tmp_path / "killed" / "w.zarr") == bytes_below(tmp_path / "whole" / "w.zarr")
@@ -161,6 +174,13 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
     chunk.write_bytes(data)
     with pytest.raises(ValueError, match="checksum"):
         open_weights(tmp_path / "w.zarr").load_into(network(), 0)
+
+
+def test_a_lost_chunk_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "w.zarr" / "parameters" / "c" / "0" / "1").unlink()
+    with pytest.raises(stores.StoreError, match=r"is damaged: 1 of 2 chunks of parameters are missing; delete it"):
+        open_weights(tmp_path / "w.zarr")
 
 
 def test_steps_and_networks_that_do_not_fit(tmp_path: Path) -> None:

@@ -34,8 +34,11 @@ def counts_of(step: int) -> list[PatternCounts]:
 
 def writer(folder: Path, steps: list[int], **attributes) -> CountsWriter:
     name = f"{steps[0]:08d}"
-    final, partial = folder / f"{name}.zarr", folder / f"{name}.partial"
-    return CountsWriter(partial, final, np.array(steps), np.array(steps) / 12, {"run": "r", **attributes})
+    final, partial, source = folder / f"{name}.zarr", folder / f"{name}.partial", folder / "weights"
+    source.mkdir(parents=True, exist_ok=True)
+    if not (source / "zarr.json").exists():
+        (source / "zarr.json").touch()
+    return CountsWriter(partial, final, np.array(steps), np.array(steps) / 12, {"run": "r", **attributes}, source)
 
 
 def write(folder: Path, steps: list[int], **attributes) -> Path:
@@ -83,6 +86,7 @@ def test_xarray_opens_the_whole_and_each_layer(tmp_path: Path) -> None:
     assert dataset.distinct_patterns.dims == ("step", "layer")
     assert dataset.distinct_patterns.values[1].tolist() == [len(c.keys) for c in counts_of(3)]
     assert dataset.num_channels.values.tolist() == [3, 32, 64, 100]
+    assert set(dataset.distinct_patterns.coords) >= {"step", "epoch", "layer", "layer_name", "stage", "num_channels"}
     layer = xarray.open_zarr(path, group="layer002")
     assert layer["keys"].dtype == np.uint64
     assert layer.counts.dims == ("pattern",)
@@ -104,18 +108,42 @@ def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, m
     del store
 
     store = writer(tmp_path / "killed", steps)
-    assert store.position == 3
+    assert store.num_counted == 3
     for step in steps[3:]:
         store.append(counts_of(step))
     store.finish()
     assert bytes_below(tmp_path / "killed" / "00000000.zarr") == bytes_below(whole)
-    assert [p.name for p in (tmp_path / "killed").iterdir()] == ["00000000.zarr"]
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["00000000.zarr", "weights"]
 
 
 def test_work_of_other_settings_is_counted_anew(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     writer(tmp_path, [0, 1]).append(counts_of(0))
-    assert writer(tmp_path, [0, 1], batch_size=64).position == 0
+    assert writer(tmp_path, [0, 1], batch_size=64).num_counted == 0
+
+
+def test_work_over_weights_that_were_made_again_is_counted_anew(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    writer(tmp_path, [0, 1]).append(counts_of(0))
+    assert writer(tmp_path, [0, 1]).num_counted == 1
+    (tmp_path / "weights" / "zarr.json").unlink()
+    (tmp_path / "weights" / "zarr.json").touch()
+    assert writer(tmp_path, [0, 1]).num_counted == 0
+
+
+def test_a_second_process_on_the_same_shard_stops(tmp_path: Path) -> None:
+    first = writer(tmp_path, [0, 1])
+    with pytest.raises(stores.StoreError, match="another process is counting this shard"):
+        writer(tmp_path, [0, 1])
+    del first
+
+
+@pytest.mark.parametrize("array", ["layer001/keys", "layer000/counts", "layer002/indptr", "step"])
+def test_a_lost_chunk_is_noticed(tmp_path: Path, array: str) -> None:
+    path = write(tmp_path, [0, 1])
+    next(p for p in (path / array / "c").rglob("*") if p.is_file()).unlink()
+    with pytest.raises(stores.StoreError, match=rf"is damaged: 1 of \d+ chunks of {array} are missing"):
+        open_counts(path)
 
 
 def test_shards_of_different_runs_do_not_mix(tmp_path: Path) -> None:

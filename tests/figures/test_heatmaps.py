@@ -34,14 +34,14 @@ def random_values(seed: int, layers: int = 4, low: float = 0.2, high: float = 0.
 RUNS = {"res": "ResNet-20", "pyramid": "PyramidNet-20"}
 SERIES = {
     "res": {
-        "relative_entropy": measure_series("relative_entropy", random_values(0)),
-        "distinct_patterns": measure_series("distinct_patterns", random_values(1, low=10, high=1e6)),
-        "net_pattern_changes": measure_series("net_pattern_changes", random_values(2, low=-3, high=1)),
+        "relative_entropy": [measure_series("relative_entropy", random_values(0))],
+        "distinct_patterns": [measure_series("distinct_patterns", random_values(1, low=10, high=1e6))],
+        "net_pattern_changes": [measure_series("net_pattern_changes", random_values(2, low=-3, high=1))],
     },
     "pyramid": {
-        "relative_entropy": measure_series("relative_entropy", random_values(3, layers=2), stage=(0, 0)),
-        "distinct_patterns": measure_series("distinct_patterns", random_values(4, 2, 1, 1e4), stage=(0, 0)),
-        "net_pattern_changes": measure_series("net_pattern_changes", random_values(5, 2, -1, 1), stage=(0, 0)),
+        "relative_entropy": [measure_series("relative_entropy", random_values(3, layers=2), stage=(0, 0))],
+        "distinct_patterns": [measure_series("distinct_patterns", random_values(4, 2, 1, 1e4), stage=(0, 0))],
+        "net_pattern_changes": [measure_series("net_pattern_changes", random_values(5, 2, -1, 1), stage=(0, 0))],
     },
 }
 MEASURES = ["relative_entropy", "distinct_patterns", "net_pattern_changes"]
@@ -50,7 +50,7 @@ MEASURES = ["relative_entropy", "distinct_patterns", "net_pattern_changes"]
 def draw_one(values: ArrayLike, measure: str = "relative_entropy", **options: Any) -> tuple[Figure, Axes, Any]:
     stage = options.pop("stage", [0] * np.shape(values)[1])
     steps = options.pop("steps", STEPS)
-    one = {"run": {measure: measure_series(measure, values, steps, stage)}}
+    one = {"run": {measure: [measure_series(measure, values, steps, stage)]}}
     figure = draw(one, runs={"run": "Run"}, measures=[measure], **options)
     return figure, figure.axes[0], mesh_of(figure.axes[0])
 
@@ -75,10 +75,16 @@ def test_one_heatmap_for_each_run_and_measure(measures_as: Any) -> None:
         order = [(measure, run) for run in RUNS for measure in MEASURES]
     for axes, (measure, run) in zip(panels(figure), order, strict=True):
         shown = mesh_of(axes).get_array()
-        np.testing.assert_array_equal(shown, SERIES[run][measure].values.T)
+        np.testing.assert_array_equal(shown, SERIES[run][measure][0].values.T)
     titles = [axes.get_title() for axes in panels(figure)][:2]
     labels = [axes.get_ylabel() for axes in panels(figure)][::3]
     assert (titles if measures_as == "rows" else labels) == list(RUNS.values())
+
+
+def test_seeds_are_averaged() -> None:
+    seeds = [measure_series("entropy", [[value, 4]] * 5, stage=(0, 0)) for value in (1.0, 2.0, 6.0)]
+    figure = draw({"run": {"entropy": seeds}}, runs={"run": "Run"}, measures=["entropy"])
+    np.testing.assert_array_equal(mesh_of(figure.axes[0]).get_array(), [[3.0] * 5, [4.0] * 5])
 
 
 def test_the_first_layer_is_at_the_bottom() -> None:
@@ -169,7 +175,7 @@ def test_the_heatmaps_of_a_measure_share_their_colours() -> None:
     assert norms[0] is norms[1]
     assert norms[2] is norms[3]
     assert norms[4] is norms[5]
-    distinct = np.concatenate([SERIES[run]["distinct_patterns"].values.ravel() for run in RUNS])
+    distinct = np.concatenate([SERIES[run]["distinct_patterns"][0].values.ravel() for run in RUNS])
     assert isinstance(norms[2], LogNorm)
     assert (norms[2].vmin, norms[2].vmax) == (distinct.min(), distinct.max())
     assert norms[4].vmin == -norms[4].vmax < 0
@@ -258,7 +264,7 @@ def test_all_type_is_readable_and_titles_of_twelve_columns_do_not_meet() -> None
             {"measures": ["entropy"]},
             "measure of run 'res': expected one of .* but got 'entropy'; did you mean relative_e",
         ),
-        ({"measures_as": "row"}, "measures_as: expected one of rows, columns, but got 'row'"),
+        ({"measures_as": "row"}, "measures_as: expected one of rows, columns, but got 'row'; did you mean rows"),
         ({"time": "iteration"}, "time: expected one of epoch, step, but got 'iteration'"),
         ({"scale": "log"}, "scale: expected one of linear, symlog, but got 'log'"),
     ],

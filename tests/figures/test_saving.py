@@ -19,7 +19,7 @@ def small_figure() -> Figure:
     values = np.linspace(0, 1, 24).reshape(6, 4)
     series = MeasureSeries("relative_entropy", values, steps, steps / 2, list("abcd"), np.array([0, 0, 1, 1]))
     heatmaps = figures.find("heatmaps")
-    return heatmaps.draw({"a": {"relative_entropy": series}}, runs={"a": "A"}, measures=["relative_entropy"])
+    return heatmaps.draw({"a": {"relative_entropy": [series]}}, runs={"a": "A"}, measures=["relative_entropy"])
 
 
 def test_every_kind_has_its_module() -> None:
@@ -29,7 +29,7 @@ def test_every_kind_has_its_module() -> None:
 
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="figure kind: expected one of heatmaps, but got 'heatmap'; did you mean heatmaps"
+        ValueError, match="figure kind: expected one of heatmaps, profiles, but got 'heatmap'; did you mean heatmaps"
     ):
         figures.find("heatmap")
     with pytest.raises(ValueError, match="but got 'heatmap'"):

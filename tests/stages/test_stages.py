@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from reluscope import paths
+from reluscope import figures, paths
 from reluscope.checkpoints import open_weights
 from reluscope.counts import open_counts
 from reluscope.data import load
 from reluscope.networks import build_network
-from reluscope.series import open_series
+from reluscope.series import open_series, write_series
 from reluscope.stages.counting import count_shard
-from reluscope.stages.drawing import mean_over_seeds
+from reluscope.stages.drawing import at_steps, draw_figure
 from reluscope.stages.measuring import compute, measure_run
 from reluscope.stages.training import train_run
-from reluscope.study import ConfigError, Study
+from reluscope.study import ConfigError, MeasureSpec, Study
 
 CONFIG = {
     "study": "tiny",
@@ -28,6 +29,13 @@ CONFIG = {
     "methods": {"stepwise": {"epochs": 1, "batch_size": 20}},
     "runs": {"a": {"network": "resnet8"}},
 }
+
+
+STEPS = np.arange(5)
+
+
+def measured(name: str, counted: list[str], steps: np.ndarray = STEPS) -> np.ndarray:
+    return compute(MeasureSpec(name, {}, steps), open_counts(*counted)).values
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +87,9 @@ def test_counts_are_those_of_plain_hooks_and_numpy(folder: Path, counted: list[s
 
 
 def test_a_measure_gets_what_its_parameters_ask_for(counted: list[str]) -> None:
-    counts = open_counts(*counted)
-    to_initial = compute("weighted_jaccard_to_initial", counts).values
-    to_final = compute("weighted_jaccard_to_final", counts).values
-    to_previous = compute("weighted_jaccard_to_previous", counts).values
+    to_initial = measured("weighted_jaccard_to_initial", counted)
+    to_final = measured("weighted_jaccard_to_final", counted)
+    to_previous = measured("weighted_jaccard_to_previous", counted)
     assert (to_initial[0] == 1).all()
     assert (to_final[-1] == 1).all()
     assert np.isnan(to_previous[0]).all()
@@ -92,7 +99,7 @@ def test_a_measure_gets_what_its_parameters_ask_for(counted: list[str]) -> None:
 
 
 def test_measured_options_and_origin_are_kept(counted: list[str], tmp_path: Path) -> None:
-    measure_run("occupancy", {"slots": 50}, counted, str(tmp_path / "m.zarr"))
+    measure_run(MeasureSpec("occupancy", {"slots": 50}, STEPS), counted, str(tmp_path / "m.zarr"))
     series = open_series(tmp_path / "m.zarr")
     assert series.step.tolist() == [0, 1, 2, 3, 4]
     assert series.epoch.tolist() == [0, 0.25, 0.5, 0.75, 1]
@@ -104,15 +111,55 @@ def test_measured_options_and_origin_are_kept(counted: list[str], tmp_path: Path
 
 def test_counting_other_settings_stops(folder: Path, counted: list[str], tmp_path: Path) -> None:
     other = Study.from_config({**CONFIG, "methods": {"stepwise": {"epochs": 2, "batch_size": 20}}}).runs["a-seed0"]
-    with pytest.raises(ConfigError, match=r"was trained with method\.epochs: 1, but the config says 2"):
+    with pytest.raises(ConfigError, match=r"was made with method\.epochs: 1, but now it is 2"):
         count_shard(other, "00000000-00000001", str(folder / "weights.zarr"), str(tmp_path / "c.zarr"), threads=1)
     assert not list(tmp_path.iterdir())
 
 
-def test_seeds_are_averaged(counted: list[str]) -> None:
-    one = compute("entropy", open_counts(*counted))
-    other = type(one)(one.measure, one.values + 2, one.step, one.epoch, one.layer_name, one.stage)
-    np.testing.assert_allclose(mean_over_seeds([one, other]).values, one.values + 1)
+def test_some_steps_are_compared_among_themselves(counted: list[str]) -> None:
+    """Steps 0, 3 and 4 only: "previous" of step 3 is step 0; the final step stays the last counted one."""
+    some = np.array([0, 3, 4])
+    to_previous = measured("weighted_jaccard_to_previous", counted, some)
+    assert np.isnan(to_previous[0]).all()
+    np.testing.assert_array_equal(to_previous[1], measured("weighted_jaccard_to_initial", counted)[3])
+    np.testing.assert_array_equal(to_previous[2], measured("weighted_jaccard_to_previous", counted)[4])
+    np.testing.assert_array_equal(
+        measured("weighted_jaccard_to_final", counted, some[:2]), measured("weighted_jaccard_to_final", counted)[[0, 3]]
+    )
+
+
+def test_a_figure_takes_its_own_steps(counted: list[str]) -> None:
+    series = compute(MeasureSpec("entropy", {}, STEPS), open_counts(*counted))
+    shown = at_steps(series, np.array([1, 4]))
+    assert (shown.step.tolist(), shown.epoch.tolist()) == ([1, 4], [0.25, 1.0])
+    np.testing.assert_array_equal(shown.values, series.values[[1, 4]])
+
+
+def test_a_figure_is_drawn_from_the_stores_of_all_its_seeds(
+    counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    figure = {"runs": ["a"], "measures": ["entropy", "appeared"], "steps": {"every": 2}, "time": "step"}
+    runs = {"a": {"network": "resnet8", "title": "A", "seeds": [0, 1], "steps": {"every": 1}}}
+    study = Study.from_config({**CONFIG, "runs": runs, "figures": {"f": figure}})
+    entropy = compute(MeasureSpec("entropy", {}, STEPS), open_counts(*counted))
+    appeared = compute(MeasureSpec("appeared", {}, STEPS[::2]), open_counts(*counted))
+    for seed in range(2):
+        write_series(entropy, Path(paths.measure(f"a-seed{seed}", "entropy")), {})
+        write_series(appeared, Path(paths.measure(f"a-seed{seed}", "appeared.f")), {})
+    given: dict[str, Any] = {}
+    heatmaps = figures.find("heatmaps")
+    draw = heatmaps.draw
+    monkeypatch.setattr(
+        heatmaps, "draw", lambda series, **look: given.update(look, series=series) or draw(series, **look)
+    )
+    draw_figure(study, "f", ["f.png", "f.pdf"])
+    assert (given["runs"], given["measures"], given["time"]) == ({"a": "A"}, ["entropy", "appeared"], "step")
+    for one in given["series"]["a"]["entropy"]:
+        np.testing.assert_array_equal(one.values, entropy.values[::2])
+    assert [len(seeds) for seeds in given["series"]["a"].values()] == [2, 2]
+    assert (tmp_path / "f.png").stat().st_size > 0
+    assert (tmp_path / "f.pdf").stat().st_size > 0
 
 
 def test_paths_below_results() -> None:

@@ -29,7 +29,9 @@ def test_every_number_can_be_changed() -> None:
     for name, method in METHODS.items():
         for key, value in method.to_dict().items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                other = 7 if isinstance(value, int) else 0.0625
+                other = 7 if isinstance(value, int) else value * 0.99
+                if key in ("learning_rate", "momentum"):  # stay above the smaller of the two
+                    other = value * 1.01
                 assert method_from_config(name, {key: other}).to_dict()[key] == other
 
 
@@ -48,6 +50,13 @@ def test_a_new_name_takes_a_schedule() -> None:
         ("stepwise", {"epochs": 0}, r"methods\.stepwise\.epochs: expected a number of at least 1, got 0"),
         ("stepwise", {"epochs": 1.5}, "expected a whole number, got 1.5"),
         ("stepwise", {"momentum": 1.5}, "between 0.0 and 1.0, got 1.5"),
+        ("stepwise", {"nesterov": True, "momentum": 0}, r"methods\.stepwise\.nesterov: true needs a momentum above 0"),
+        (
+            "cyclic",
+            {"learning_rate": 0.001},
+            r"min_learning_rate: expected at most learning_rate \(0\.001\), got 0\.002",
+        ),
+        ("one_cycle", {"momentum": 0.5}, r"min_momentum: expected at most momentum \(0\.5\), got 0\.765"),
         ("stepwise", {"nesterov": 1}, "expected true or false, got 1"),
         ("stepwise", {"milestones": [0.75, 0.5]}, "ascending fractions between 0 and 1"),
         ("stepwise", {"milestones": [100, 150]}, "ascending fractions between 0 and 1"),

@@ -53,6 +53,11 @@ def test_schedules_scale_with_the_number_of_epochs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_single_step_is_enough(name: str) -> None:
-    section = {} if name != "one_cycle" else {"warmup": 0.5}
-    assert rates(method_from_config(name, section), 1).learning_rate.shape == (1,)
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+def test_trainings_of_any_length(name: str, warmup: float) -> None:
+    method = method_from_config(name, {"warmup": warmup} if name == "one_cycle" else {})
+    for num_steps in [*range(1, 31), 100]:
+        table = rates(method, num_steps)
+        assert table.learning_rate.shape == table.momentum.shape == (num_steps,)
+        assert (table.learning_rate > 0).all()
+        assert (table.learning_rate <= method.learning_rate * (1 + 1e-9)).all()

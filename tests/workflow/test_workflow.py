@@ -104,7 +104,7 @@ def test_every_store_opens_in_xarray_with_names_and_coordinates(finished: Clone)
     weights = xarray.open_zarr(run / "weights.zarr")
     assert weights.parameters.dims == ("parameter", "step")
     assert weights.step.values.tolist() == [0, 1, 2, 3, 4]
-    assert weights.test_accuracy.dropna("step").step.values.tolist() == [2, 4]
+    assert weights.test_accuracy.dropna("evaluated_step").evaluated_step.values.tolist() == [2, 4]
     shards = sorted((run / "counts").glob("*.zarr"))
     assert [s.name for s in shards] == ["00000000-00000002.zarr", "00000003-00000005.zarr"]
     counts = xarray.open_zarr(shards[0])
@@ -167,7 +167,7 @@ def test_settings_changed_without_snakemakes_memory_stop(clone: Clone) -> None:
     clone.edit("config.yaml", "epochs: 2", "epochs: 3")
     stopped = clone.snakemake()
     assert stopped.returncode != 0
-    assert "was trained with method.epochs: 2, but the config says 3" in stopped.stdout
+    assert "was made with method.epochs: 2, but now it is 3" in stopped.stdout
 
 
 def test_results_of_another_study_are_kept(clone: Clone) -> None:

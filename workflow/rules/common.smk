@@ -9,40 +9,48 @@ from snakemake.utils import min_version, validate
 from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
-from reluscope.study import ConfigError, Study, check
+from reluscope.study import (
+    ConfigError,
+    Study,
+    check,
+    check_results,
+    counting_settings,
+    measuring_settings,
+    resolve,
+)
 
 min_version("9.6")
 
 # A study given with --configfile stands for itself; only without one the default study is read.
 if not workflow.overwrite_configfiles:
 
-    configfile: "config.yaml"
+    configfile: str(Path(workflow.basedir) / "config.yaml")
 
 
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
+STUDIES = Path(workflow.basedir) / "workflow/studies"
 
 
-def retrained_by_snakemake(run):
-    """Whether Snakemake remembers how this run was trained, and so retrains it by itself when its settings change."""
-    record = base64.urlsafe_b64encode(paths.weights(run).encode()).decode()
+def remembered(store):
+    """Whether Snakemake remembers how a store was made, and so makes it again by itself when its settings change."""
+    record = base64.urlsafe_b64encode(store.encode()).decode()
     return (Path(".snakemake/metadata") / record).is_file()
 
 
 try:
+    config.update(resolve(config, STUDIES), extends=[])
     check(config, yaml.safe_load(SCHEMA.read_text()))
     validate(config, str(SCHEMA))
     study = Study.from_config(config)
-    study.check_results(
-        recorded=[run for run in study.runs if retrained_by_snakemake(run)]
-    )
-except ConfigError as error:
+    check_results(study, remembered)
+except (ConfigError, SyntaxError) as error:
     raise WorkflowError(str(error))
 
 
 wildcard_constraints:
     run="[A-Za-z0-9][A-Za-z0-9_.-]*",
     shard="[0-9]+-[0-9]+",
-    measure="[a-z][a-z0-9_]*",
+    measure=r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_-]+)?",
     figure="[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
@@ -52,14 +60,18 @@ def counts_of(run):
 
 
 def figure_stores(figure):
-    """Measure store of each (run, measure) of a figure."""
+    """Measure stores that a figure shows."""
     spec = study.figures[figure]
-    return {
-        (run, measure): paths.measure(run, measure)
-        for runs in spec.runs.values()
-        for run in runs
+    return [
+        paths.measure(run, study.measure_store(run, measure, figure))
+        for run in spec.steps
         for measure in spec.measures
-    }
+    ]
+
+
+def measure_of(wildcards):
+    """What a measure store holds."""
+    return study.measures_of(wildcards.run)[wildcards.measure]
 
 
 def relative(sources):
@@ -68,22 +80,13 @@ def relative(sources):
     return [str(s.relative_to(here) if s.is_relative_to(here) else s) for s in sources]
 
 
-def count_settings(wildcards):
-    """All that determines a shard's counts, beside the weights."""
-    run = study.runs[wildcards.run]
-    return {
-        "steps": list(run.shards[wildcards.shard]),
-        "batch_size": run.batch_size,
-        "data": run.spec.data.to_dict(),
-    }
-
-
 def figure_settings(wildcards):
     """All that determines a figure, beside the measures."""
     spec = study.figures[wildcards.figure]
     return {
         "kind": spec.kind,
-        "runs": {title: list(runs) for title, runs in spec.runs.items()},
+        "runs": {study.runs[runs[0]].title: list(runs) for runs in spec.runs.values()},
+        "steps": {run: steps.tolist() for run, steps in spec.steps.items()},
         "measures": list(spec.measures),
         "look": dict(spec.look),
     }
@@ -102,8 +105,8 @@ listed_measures = [
 
 
 onsuccess:
-    for made in [
-        *figure_files,
-        f"{len(listed_measures)} measures in {paths.RESULTS}/runs/*/measures",
-    ]:
-        print("made", made)
+    made = [file for file in figure_files if Path(file).exists()]
+    if number := sum(Path(measure).exists() for measure in listed_measures):
+        made.append(f"{number} measures in {paths.RESULTS}/runs/*/measures")
+    for what in made:
+        print("made", what)

@@ -15,7 +15,9 @@ rule count:
         mem_mb=2000,
         runtime=600,
     params:
-        settings=count_settings,
+        settings=lambda wildcards: counting_settings(
+            study.runs[wildcards.run], wildcards.shard
+        ),
     message:
         "Counting the patterns of {wildcards.run}, steps {wildcards.shard}"
     script:

@@ -3,7 +3,7 @@
 
 rule figure:
     input:
-        stores=lambda wildcards: list(figure_stores(wildcards.figure).values()),
+        stores=lambda wildcards: figure_stores(wildcards.figure),
         sources=lambda wildcards: relative(
             drawing.source_files(study.figures[wildcards.figure].kind)
         ),

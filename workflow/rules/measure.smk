@@ -5,7 +5,9 @@ rule measure:
     input:
         shards=lambda wildcards: counts_of(wildcards.run),
         # editing a measure, or a helper it imports, reruns this measure and nothing else
-        sources=lambda wildcards: relative(measuring.source_files(wildcards.measure)),
+        sources=lambda wildcards: relative(
+            measuring.source_files(measure_of(wildcards).function)
+        ),
     output:
         directory(paths.measure("{run}", "{measure}")),
     log:
@@ -17,7 +19,7 @@ rule measure:
         mem_mb=1000,
         runtime=60,
     params:
-        options=lambda wildcards: dict(study.options.get(wildcards.measure, {})),
+        settings=lambda wildcards: measuring_settings(measure_of(wildcards)),
     message:
         "Measuring {wildcards.measure} of {wildcards.run}"
     script:

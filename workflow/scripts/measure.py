@@ -4,5 +4,7 @@ from reluscope.stages.jobs import logged
 
 with logged(snakemake.log[0]):
     from reluscope.stages.measuring import measure_run
+    from reluscope.study import Study
 
-    measure_run(snakemake.wildcards.measure, snakemake.params.options, snakemake.input.shards, snakemake.output[0])
+    measures = Study.from_config(snakemake.config).measures_of(snakemake.wildcards.run)
+    measure_run(measures[snakemake.wildcards.measure], snakemake.input.shards, snakemake.output[0])

@@ -20,6 +20,8 @@ class WeightsStore:
     Attributes:
         steps: the dumped steps, int64, shape [step], ascending.
         epochs: the same in epochs, float64, shape [step].
+        evaluated_steps: the steps whose test accuracy was taken, int64, shape [evaluated_step].
+        test_accuracy: share of test images classified rightly there, float64, shape [evaluated_step].
         attributes: the run's settings: network, data, method, seed, versions.
     """
 
@@ -30,6 +32,8 @@ class WeightsStore:
         self.attributes: dict[str, Any] = dict(group.attrs)
         self.steps: NDArray[np.int64] = np.asarray(self._arrays["step"][:])
         self.epochs: NDArray[np.float64] = np.asarray(self._arrays["epoch"][:])
+        self.evaluated_steps: NDArray[np.int64] = np.asarray(self._arrays["evaluated_step"][:])
+        self.test_accuracy: NDArray[np.float64] = np.asarray(self._arrays["test_accuracy"][:])
         self.layout = Layout.from_attributes({kind: self._arrays[kind].attrs["entries"] for kind in KINDS})  # type: ignore[arg-type, misc]
         self._block: dict[str, NDArray[Any]] = {}
         self._block_index = -1
@@ -61,7 +65,7 @@ class WeightsStore:
         self.layout.copy_into(network, vectors)
 
     def scalar(self, name: str) -> NDArray[np.float64]:
-        """learning_rate, train_loss, train_accuracy or test_accuracy; float64, shape [step], NaN where not taken."""
+        """learning_rate, train_loss or train_accuracy; float64, shape [step], NaN at step 0."""
         array = self._arrays[name]
         assert isinstance(array, zarr.Array)
         return np.asarray(array[:])

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import nn
 
@@ -27,7 +26,8 @@ CHUNK_PARAMETERS = 1 << 16
 SAVE_SECONDS = 60.0
 """A block that takes longer to fill is saved as far as it is, so that a kill costs a minute at most."""
 
-SCALARS = ("learning_rate", "train_loss", "train_accuracy", "test_accuracy")
+SCALARS = ("learning_rate", "train_loss", "train_accuracy")
+"""Kept for each dumped step."""
 
 
 class WeightsWriter:
@@ -41,6 +41,7 @@ class WeightsWriter:
         network: gives the layout.
         steps: the steps to dump, ascending, int64.
         epochs: the same in epochs.
+        evaluated: the steps whose test accuracy is taken, ascending, int64.
         attributes: what describes the run; a folder left by a run with other attributes is refused.
 
     Raises:
@@ -54,21 +55,16 @@ class WeightsWriter:
         network: nn.Module,
         steps: NDArray[np.int64],
         epochs: NDArray[np.float64],
+        evaluated: NDArray[np.int64],
         attributes: Mapping[str, Any],
     ) -> None:
-        self._folder, self._final, self._steps = folder, final, steps
+        self._folder, self._final, self._steps, self._evaluated = folder, final, steps, evaluated
         self._layout = Layout.of(network)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / "lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise stores.StoreError(
-                f"{folder}: another process is training this run; let it finish or stop it"
-            ) from None
+        self._lock = stores.lock(folder, "training this run")
         self._store, self._state = folder / "weights.zarr", folder / "state.pt"
         self._state_of_optimizer: dict[str, torch.Tensor] = {}
-        self._position = 0  # dumped steps so far
+        self._num_dumped = 0
+        self._accuracies: list[float] = []
         if self._state.is_file() and self._store.exists():
             self._resume(attributes)
         else:
@@ -78,7 +74,8 @@ class WeightsWriter:
     def _create(self, epochs: NDArray[np.float64], attributes: Mapping[str, Any]) -> None:
         if self._store.exists():  # killed before the first block was saved
             shutil.rmtree(self._store)
-        self._group = zarr.create_group(str(self._store), attributes={"kind": "weights", **attributes})
+        coordinates = {"coordinates": "step epoch evaluated_step"}
+        self._group = zarr.create_group(str(self._store), attributes={"kind": "weights", **coordinates, **attributes})
         num_steps = len(self._steps)
         for kind, (dtype, _) in KINDS.items():
             stores.create_array(
@@ -87,7 +84,7 @@ class WeightsWriter:
                 shape=(self._layout.size(kind), num_steps),
                 dimensions=(kind.removesuffix("s"), "step"),
                 dtype=dtype,
-                chunks=(CHUNK_PARAMETERS, BLOCK_STEPS),
+                chunks=(min(max(self._layout.size(kind), 1), CHUNK_PARAMETERS), min(num_steps, BLOCK_STEPS)),
                 # delta of order 2 along the flat chunk: time is its fast axis (0.575 of raw at learning rate 0.1)
                 pcodec={"level": 8, "delta_spec": "try_consecutive", "delta_encoding_order": 2},
                 attributes={"entries": self._layout.to_attributes(kind)},
@@ -96,45 +93,47 @@ class WeightsWriter:
         stores.write_array(self._group, "epoch", epochs, ("step",))
         for name in SCALARS:
             stores.write_array(self._group, name, np.full(num_steps, np.nan), ("step",))
+        stores.write_array(self._group, "evaluated_step", self._evaluated, ("evaluated_step",))
+        self._write_accuracies()
         self._start_block()
 
     def _resume(self, attributes: Mapping[str, Any]) -> None:
         self._group = zarr.open_group(str(self._store), mode="r+")
-        left, now = dict(self._group.attrs), {"kind": "weights", **attributes}
-        if different := [key for key in now if left.get(key) != now[key]]:
-            key = different[0]
+        steps = {
+            name: np.asarray(stores.array_of(self._group, name)[:]).tolist() for name in ("step", "evaluated_step")
+        }
+        now = {**attributes, "step": self._steps.tolist(), "evaluated_step": self._evaluated.tolist()}
+        if different := stores.difference({**self._group.attrs, **steps}, now):
             raise stores.StoreError(
-                f"{self._folder} holds an unfinished training with {key}: {left.get(key)}, but now it is {now[key]}; "
-                "restore that to continue it, or delete the folder to train anew"
+                f"{self._folder} holds an unfinished training with {different}; restore that to continue it, or "
+                "delete the folder to train anew"
             )
         state = torch.load(self._state, weights_only=True)
-        self._position = state["position"]
+        self._num_dumped = state["num_dumped"]
         self._state_of_optimizer = state["optimizer"]
+        last = self._steps[self._num_dumped - 1]
+        num_accuracies = int(np.searchsorted(self._evaluated, last, side="right"))
+        self._accuracies = np.asarray(stores.array_of(self._group, "test_accuracy")[:num_accuracies]).tolist()
         self._start_block()
-        first, here = self._block_start, self._position
+        first, here = self._block_start, self._num_dumped
         for name, block in self._blocks.items():
-            block[: here - first] = np.asarray(self._array(name)[..., first:here]).T
+            block[: here - first] = np.asarray(stores.array_of(self._group, name)[..., first:here]).T
 
     def _start_block(self) -> None:
-        self._block_start = self._position // BLOCK_STEPS * BLOCK_STEPS
+        self._block_start = self._num_dumped // BLOCK_STEPS * BLOCK_STEPS
         self._blocks: dict[str, NDArray[Any]] = {
             kind: np.zeros((BLOCK_STEPS, self._layout.size(kind)), dtype) for kind, (dtype, _) in KINDS.items()
         } | {name: np.full(BLOCK_STEPS, np.nan) for name in SCALARS}
 
-    def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
-
     @property
     def resume_step(self) -> int | None:
         """The last step a killed training saved; None where there is none."""
-        return int(self._steps[self._position - 1]) if self._position else None
+        return int(self._steps[self._num_dumped - 1]) if self._num_dumped else None
 
     def restore(self, network: nn.Module) -> dict[str, torch.Tensor]:
         """Put the network back to `resume_step`; returns the optimizer's tensors of that moment."""
-        column = self._position - 1
-        vectors = {kind: np.ascontiguousarray(self._array(kind)[:, column]) for kind in KINDS}
+        column = self._num_dumped - 1
+        vectors = {kind: np.ascontiguousarray(stores.array_of(self._group, kind)[:, column]) for kind in KINDS}
         self._layout.copy_into(network, vectors)
         return self._state_of_optimizer
 
@@ -142,23 +141,33 @@ class WeightsWriter:
         """Dump the next step.
 
         Args:
-            scalars: any of learning_rate, train_loss, train_accuracy, test_accuracy at this step.
+            scalars: any of learning_rate, train_loss, train_accuracy at this step.
             optimizer: tensors that the training needs to go on from here; kept only with the last saved block.
         """
-        row = self._position - self._block_start
+        row = self._num_dumped - self._block_start
         self._layout.copy_from(network, {kind: self._blocks[kind][row] for kind in KINDS})
         for name, value in scalars.items():
             self._blocks[name][row] = value
-        self._position += 1
+        self._num_dumped += 1
         if row + 1 == BLOCK_STEPS or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self._save(optimizer)
 
+    def append_accuracy(self, accuracy: float) -> None:
+        """Note the test accuracy at the next of the evaluated steps; before that step is dumped, if it is."""
+        self._accuracies.append(accuracy)
+
+    def _write_accuracies(self) -> None:
+        missing = [np.nan] * (len(self._evaluated) - len(self._accuracies))
+        stores.write_array(self._group, "test_accuracy", np.array([*self._accuracies, *missing]), ("evaluated_step",))
+
     def _save(self, optimizer: Mapping[str, torch.Tensor]) -> None:
-        first, here = self._block_start, self._position
+        first, here = self._block_start, self._num_dumped
         for name, block in self._blocks.items():
-            self._array(name)[..., first:here] = block[: here - first].T
+            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
+            stores.array_of(self._group, name)[..., first:here] = np.ascontiguousarray(block[: here - first].T)
+        self._write_accuracies()
         temporary = self._state.with_suffix(".tmp")
-        torch.save({"position": here, "optimizer": dict(optimizer)}, temporary)
+        torch.save({"num_dumped": here, "optimizer": dict(optimizer)}, temporary)
         temporary.replace(self._state)
         self._saved_at = time.monotonic()
         if here - first == BLOCK_STEPS:
@@ -166,8 +175,8 @@ class WeightsWriter:
 
     def finish(self, optimizer: Mapping[str, torch.Tensor]) -> None:
         """Write what is left and give the store its final name."""
-        if self._position != len(self._steps):
-            raise RuntimeError(f"finish: {len(self._steps)} steps were announced, {self._position} were written")
+        if self._num_dumped != len(self._steps):
+            raise RuntimeError(f"finish: {len(self._steps)} steps were announced, {self._num_dumped} were written")
         self._save(optimizer)
         stores.finish(self._store, self._final, self._group)
         self._lock.release()

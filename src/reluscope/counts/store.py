@@ -26,6 +26,7 @@ class CountsStore:
         epochs: the same in epochs, float64, shape [step].
         layer_names: in forward order.
         num_channels, num_positions, height, width: int64, shape [layer].
+        stage: int64, shape [layer], from 0: a new one begins where the spatial resolution changes.
         attributes: what was counted and how.
     """
 
@@ -45,38 +46,43 @@ class CountsStore:
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
-        self.num_channels, self.num_positions, self.height, self.width = (
-            _values(first, name) for name in ("num_channels", "num_positions", "height", "width")
+        self.num_channels, self.num_positions, self.height, self.width, self.stage = (
+            _values(first, name) for name in ("num_channels", "num_positions", "height", "width", "stage")
         )
 
-    @property
-    def stage(self) -> NDArray[np.int64]:
-        """Stage of each layer, from 0: a new one begins where the spatial resolution changes.  Shape [layer]."""
-        changes = (np.diff(self.height) != 0) | (np.diff(self.width) != 0)
-        return np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
+    def over_time(self, layer: int, chosen: NDArray[np.bool_] | None = None) -> Iterator[PatternCounts]:
+        """One layer's counts at every counted step, in order; each chunk is read about once.
 
-    def over_time(self, layer: int) -> Iterator[PatternCounts]:
-        """One layer's counts at every counted step, in order; each chunk is read about once."""
+        Args:
+            chosen: which of the steps; all without it. Shape [step].
+        """
+        first_index = 0
         for shard in range(len(self._shards)):
             keys, counts, indptr = self._arrays(shard, layer)
-            first = 0
-            while first < len(indptr) - 1:
+            wanted = (
+                np.ones(len(indptr) - 1, bool)
+                if chosen is None
+                else chosen[first_index : first_index + len(indptr) - 1]
+            )
+            first_index += len(wanted)
+            rows = np.flatnonzero(wanted).tolist()
+            while rows:
                 # as many whole steps as fit, at least one
-                fitting = int(np.searchsorted(indptr, indptr[first] + READ_PATTERNS, side="right")) - 1
-                last = max(first + 1, fitting)
-                span = slice(int(indptr[first]), int(indptr[last]))
-                edges = (indptr[first + 1 : last] - indptr[first]).tolist()
-                pieces = zip(np.split(keys[span], edges), np.split(_as_int64(counts[span]), edges), strict=True)
-                for step_keys, step_counts in pieces:
-                    yield self._pattern_counts(layer, step_keys, step_counts)
-                first = last
+                start, first = int(indptr[rows[0]]), rows[0]
+                taken = [row for row in rows if row == first or indptr[row + 1] <= start + READ_PATTERNS]
+                rows = rows[len(taken) :]
+                span = slice(start, int(indptr[taken[-1] + 1]))
+                read_keys, read_counts = np.asarray(keys[span]), _as_int64(counts[span])
+                for row in taken:
+                    here = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
+                    yield self._pattern_counts(layer, read_keys[here], read_counts[here])
 
-    def at(self, position: int, layer: int) -> PatternCounts:
-        """One layer's counts at the `position`-th counted step; negative positions count from the end."""
-        position = range(len(self.steps))[position]
+    def at(self, index: int, layer: int) -> PatternCounts:
+        """One layer's counts at the `index`-th counted step; negative indices count from the end."""
+        index = range(len(self.steps))[index]
         lengths = np.cumsum([len(_values(g, "step")) for g in self._shards])
-        shard = int(np.searchsorted(lengths, position, side="right"))
-        row = position - (int(lengths[shard - 1]) if shard else 0)
+        shard = int(np.searchsorted(lengths, index, side="right"))
+        row = index - (int(lengths[shard - 1]) if shard else 0)
         keys, counts, indptr = self._arrays(shard, layer)
         span = slice(int(indptr[row]), int(indptr[row + 1]))
         return self._pattern_counts(layer, np.asarray(keys[span]), _as_int64(counts[span]))
@@ -84,10 +90,7 @@ class CountsStore:
     def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
         group = self._shards[shard][layer_group(layer)]
         assert isinstance(group, zarr.Group)
-        keys, counts = group["keys"], group["counts"]
-        assert isinstance(keys, zarr.Array)
-        assert isinstance(counts, zarr.Array)
-        return keys, counts, _values(group, "indptr")
+        return stores.array_of(group, "keys"), stores.array_of(group, "counts"), _values(group, "indptr")
 
     def _pattern_counts(self, layer: int, keys: NDArray[Any], counts: NDArray[np.int64]) -> PatternCounts:
         return PatternCounts(
@@ -115,9 +118,7 @@ def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:
 
 
 def _values(group: zarr.Group, name: str) -> NDArray[Any]:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return np.asarray(array[:])
+    return np.asarray(stores.array_of(group, name)[:])
 
 
 def _as_int64(counts: Any) -> NDArray[np.int64]:
@@ -126,7 +127,7 @@ def _as_int64(counts: Any) -> NDArray[np.int64]:
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    keys = sorted({*one.attrs, *other.attrs})
+    keys = sorted({*one.attrs, *other.attrs} - {"steps"})
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name

@@ -25,7 +25,7 @@ SAVE_BYTES = 1 << 28
 class CountsWriter:
     """Appends the counts of one step at a time to an unfinished store in `folder`; renames it to `final` at the end.
 
-    Opened on a folder that a killed job left, it continues there: `position` steps are already counted.
+    Opened on a folder that a killed job left, it continues there: `num_counted` steps are already there.
 
     Per layer the patterns of all steps stand one after the other (CSR): those of the i-th step are
     ``keys[indptr[i]:indptr[i + 1]]`` and ``counts[indptr[i]:indptr[i + 1]]``.
@@ -35,8 +35,14 @@ class CountsWriter:
         final: the finished store's name.
         steps: the steps of the shard, ascending, int64.
         epochs: the same in epochs.
-        attributes: what was counted and how, JSON types; a folder left by a job with others is started anew, because
-            counts can be made again from the weights.
+        attributes: what was counted and how, JSON types.
+        source: the weights store that is counted.
+
+    A folder left by a job with other attributes, or over weights that were made again since, is started anew, because
+    counts can be made again.
+
+    Raises:
+        StoreError: another process writes here.
     """
 
     def __init__(
@@ -46,17 +52,21 @@ class CountsWriter:
         steps: NDArray[np.int64],
         epochs: NDArray[np.float64],
         attributes: Mapping[str, Any],
+        source: Path,
     ) -> None:
         self._folder, self._final, self._steps, self._epochs = folder, final, steps, epochs
-        self._attributes = {"kind": "counts", **attributes}
+        coordinates = "step epoch layer layer_name stage num_channels num_positions height width"
+        self._attributes = {"kind": "counts", "coordinates": coordinates, **attributes}
+        made = (source / "zarr.json").stat()
+        self._source = [made.st_ino, made.st_mtime_ns]
+        self._lock = stores.lock(folder, "counting this shard")
         self._store, self._state = folder / "counts.zarr", folder / "state.json"
-        self.position = 0
+        self.num_counted = 0
         self._written: list[int] = []  # patterns in the store, by layer
         self._waiting: list[list[PatternCounts]] = []  # steps counted but not in the store
         self._layers: list[zarr.Group] = []
         if not self._resume():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            shutil.rmtree(self._store, ignore_errors=True)
             self._group = zarr.create_group(str(self._store), attributes=self._attributes)
         self._saved_at = time.monotonic()
 
@@ -64,19 +74,22 @@ class CountsWriter:
         if not self._state.is_file():
             return False
         state = json.loads(self._state.read_text())
-        if state["steps"] != self._steps.tolist() or state["attributes"] != self._attributes:
+        if any(state[key] != now for key, now in self._identity().items()):
             return False
         self._group = zarr.open_group(str(self._store), mode="r+")
-        self.position, self._written = state["position"], state["written"]
+        self.num_counted, self._written = state["num_counted"], state["written"]
         self._layers = [_group(self._group, layer_group(i)) for i in range(len(self._written))]
         return True
+
+    def _identity(self) -> dict[str, Any]:
+        return {"steps": self._steps.tolist(), "attributes": self._attributes, "source": self._source}
 
     def append(self, layers: Sequence[PatternCounts]) -> None:
         """Add the next step's counts, one a layer."""
         if not self._layers:
             self._create_layers(layers)
         self._waiting.append(list(layers))
-        self.position += 1
+        self.num_counted += 1
         size = sum(c.keys.nbytes + c.counts.nbytes for step in self._waiting for c in step)
         if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self._save()
@@ -109,24 +122,19 @@ class CountsWriter:
         self._written = [0] * len(layers)
 
     def _save(self) -> None:
-        first = self.position - len(self._waiting)
+        first = self.num_counted - len(self._waiting)
         for i, group in enumerate(self._layers):
             column = [step[i] for step in self._waiting]
             start = self._written[i]
             ends = start + np.cumsum([len(c.keys) for c in column])
             for name in ("keys", "counts"):
-                array = _array(group, name)
+                array = stores.array_of(group, name)
                 array.resize((int(ends[-1]),))
                 array[start:] = np.concatenate([getattr(c, name) for c in column]).astype(array.dtype)
-            _array(group, "indptr")[first + 1 : self.position + 1] = ends
+            stores.array_of(group, "indptr")[first + 1 : self.num_counted + 1] = ends
             self._written[i] = int(ends[-1])
         self._waiting = []
-        state = {
-            "steps": self._steps.tolist(),
-            "attributes": self._attributes,
-            "position": self.position,
-            "written": self._written,
-        }
+        state = {**self._identity(), "num_counted": self.num_counted, "written": self._written}
         temporary = self._state.with_suffix(".tmp")
         temporary.write_text(json.dumps(state))
         temporary.replace(self._state)
@@ -134,20 +142,29 @@ class CountsWriter:
 
     def finish(self) -> None:
         """Write what is left, and give the store its final name."""
-        if self.position != len(self._steps):
-            raise RuntimeError(f"finish: {len(self._steps)} steps were announced, {self.position} were counted")
+        if self.num_counted != len(self._steps):
+            raise RuntimeError(f"finish: {len(self._steps)} steps were announced, {self.num_counted} were counted")
         if self._waiting:
             self._save()
         layers = [dict(group.attrs) for group in self._layers]
         stores.write_array(self._group, "step", self._steps, ("step",))
         stores.write_array(self._group, "epoch", self._epochs, ("step",))
         stores.write_array(self._group, "layer", np.arange(len(layers)), ("layer",))
+        stage = stages(*(np.array([layer[name] for layer in layers]) for name in ("height", "width")))
+        stores.write_array(self._group, "stage", stage, ("layer",))
         for name in ("layer_name", "num_channels", "num_positions", "height", "width"):
             stores.write_array(self._group, name, np.array([layer[name] for layer in layers]), ("layer",))
-        distinct = np.stack([np.diff(_array(group, "indptr")[:]) for group in self._layers], axis=1)
+        distinct = np.stack([np.diff(stores.array_of(group, "indptr")[:]) for group in self._layers], axis=1)
         stores.write_array(self._group, "distinct_patterns", distinct, ("step", "layer"))
         stores.finish(self._store, self._final, self._group)
+        self._lock.release()
         shutil.rmtree(self._folder)
+
+
+def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Stage of each layer, from 0: a new one begins where the spatial resolution changes.  Shape [layer]."""
+    changes = (np.diff(height) != 0) | (np.diff(width) != 0)
+    return np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
 
 
 def layer_group(layer: int) -> str:
@@ -159,9 +176,3 @@ def _group(parent: zarr.Group, name: str) -> zarr.Group:
     group = parent[name]
     assert isinstance(group, zarr.Group)
     return group
-
-
-def _array(group: zarr.Group, name: str) -> zarr.Array:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
 
 TRAIN_IMAGES = {"digits": 1_500, "cifar10": 50_000, "cifar100": 50_000}
 """Training images of each data set that has a fixed size."""
+
+IMAGE_SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
+"""(channels, height, width) of each data set that has a fixed one."""
 
 _KEYS = ("name", "path", "images", "test_images", "augmentation")
 _AUGMENTATION_KEYS = ("flip", "crop_padding")
@@ -86,6 +91,22 @@ class DataSpec:
         return Path(self.path).expanduser()
 
 
+@functools.cache  # studies ask for each of their runs
+def fingerprint(spec: DataSpec) -> str | None:
+    """What tells one content of an image folder from another: a digest of all names and sizes. None for other data.
+
+    Raises:
+        FileNotFoundError, ValueError: as `num_train_images`.
+    """
+    if spec.name in TRAIN_IMAGES:
+        return None
+    tree = scan_tree(spec.folder)
+    files = [file for file, _ in [*tree.train, *(tree.test or [])]]
+    listing = "\n".join(f"{file.relative_to(spec.folder)} {file.stat().st_size}" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()[:16]
+
+
+@functools.cache  # studies ask for each of their runs
 def num_train_images(spec: DataSpec) -> int:
     """Training images that a run with `spec` uses; an image folder is counted, not read.
 
@@ -95,6 +116,20 @@ def num_train_images(spec: DataSpec) -> int:
     """
     available = TRAIN_IMAGES[spec.name] if spec.name in TRAIN_IMAGES else len(scan_tree(spec.folder).train)
     return capped("data.images", spec.images, available)
+
+
+def image_shape(spec: DataSpec) -> tuple[int, int, int]:
+    """(channels, height, width) of the images; of a folder, those of its first image.
+
+    Raises:
+        FileNotFoundError, ValueError: as `num_train_images`.
+    """
+    if spec.name in IMAGE_SHAPES:
+        return IMAGE_SHAPES[spec.name]
+    from PIL import Image
+
+    with Image.open(scan_tree(spec.folder).train[0][0]) as image:
+        return (1 if image.mode in ("1", "L", "LA") else 3, image.height, image.width)
 
 
 def capped(key: str, requested: int | None, available: int) -> int:

@@ -2,6 +2,7 @@
 
 Each kind is a module with a function `draw`; `KINDS` names them:
 
+    series = {"toy": {"relative_entropy": [open_series(path) for path in seeds]}}  # run -> measure -> one series a seed
     heatmaps = reluscope.figures.find("heatmaps")
     figure = heatmaps.draw(series, runs={"toy": "ToyNet-20"}, measures=["relative_entropy"])
     reluscope.figures.save(figure, ["entropy.png", "entropy.pdf"])
@@ -9,7 +10,6 @@ Each kind is a module with a function `draw`; `KINDS` names them:
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,12 +17,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from reluscope import sources
+from reluscope.figures.inputs import require_known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = {
     "heatmaps": "reluscope.figures.heatmaps",
+    "profiles": "reluscope.figures.profiles",
 }
 """Kind of figure -> the module that draws it."""
 
@@ -39,7 +41,7 @@ def source_files(kind: str) -> list[Path]:
     Raises:
         ValueError: the kind is none of `KINDS`.
     """
-    _require_kind(kind)
+    require_known("figure kind", kind, KINDS)
     return sources.closure(sources.module_files(KINDS[kind])[0])
 
 
@@ -49,7 +51,7 @@ def find(kind: str) -> ModuleType:
     Raises:
         ValueError: the kind is none of `KINDS`.
     """
-    _require_kind(kind)
+    require_known("figure kind", kind, KINDS)
     return importlib.import_module(KINDS[kind])
 
 
@@ -68,10 +70,3 @@ def save(figure: Figure, paths: Iterable[str | Path]) -> None:
     with matplotlib.rc_context({"pdf.fonttype": 42}):  # TrueType: editable, and accepted by journals
         for path in targets:
             figure.savefig(path, dpi=_DOTS_PER_INCH, metadata=_NO_METADATA[path.suffix])
-
-
-def _require_kind(kind: str) -> None:
-    if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"figure kind: expected one of {', '.join(KINDS)}, but got {kind!r}{hint}")

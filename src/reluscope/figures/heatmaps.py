@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -28,20 +27,31 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from reluscope.figures.style import FONT_SIZE, MISSING_COLOR, TICK_SIZE, MeasureStyle, Norm, measure_style
+from reluscope.figures.inputs import SeriesByRun, mean_over_seeds, require_known, require_series, stage_starts
+from reluscope.figures.style import (
+    CHARACTER,
+    FONT_SIZE,
+    MISSING_COLOR,
+    TICK_SIZE,
+    WIDEST,
+    MeasureStyle,
+    Norm,
+    figure_width,
+    finish,
+    measure_style,
+    thin_frame,
+    wrap_bold,
+)
 from reluscope.series import MeasureSeries
 
 MeasuresAs = Literal["rows", "columns"]
 Time = Literal["epoch", "step"]
 Scale = Literal["linear", "symlog"]
 
-_WIDTHS = ((1, 3.35), (6, 7.1))  # up to so many columns, inches: one column of text, two
-_WIDEST = 10.7  # inches: landscape A4
 _MARGIN = 1.4  # inches that labels and colour bars take from the width
 _PANEL_HEIGHT = 1.3  # inches
 _LABELS = 0.8  # inches that labels take from the height
 _BAR_WIDTH = 0.08  # inches
-_CHARACTER, _BOLD = 0.56, 0.7  # mean width of a character over the font size
 _SYMLOG = {"base": 10.0, "linscale": 0.5}  # the way from 0 to the first checkpoint is drawn half a decade long
 _CENTRAL = (0.02, 0.98)  # the colour bar leaves out the 2 % of the drawn area at either end of the values
 
@@ -68,7 +78,7 @@ class _Panel:
 
 
 def draw(
-    series: Mapping[str, Mapping[str, MeasureSeries]],
+    series: SeriesByRun,
     *,
     runs: Mapping[str, str],
     measures: Sequence[str],
@@ -84,10 +94,11 @@ def draw(
     the first steps swallow the range; its ends are pointed where values lie beyond. NaN is light grey. Thin lines
     separate the stages, which are numbered from 1, as in the paper; layers count from 0.
 
-    A checkpoint's cell reaches half-way to its neighbours, on the axis as it is drawn.
+    Where a run has several seeds, their mean is drawn. A checkpoint's cell reaches half-way to its neighbours, on the
+    axis as it is drawn.
 
     Args:
-        series: run -> measure -> its values.
+        series: run -> measure -> its values, one series a seed.
         runs: the runs to draw, in order, and the title of each.
         measures: the measures to draw, in order.
         measures_as: whether a measure is a row of the grid (Figure 3) or a column (Figures 1 and 4).
@@ -96,19 +107,20 @@ def draw(
         title: above the whole figure.
 
     Raises:
-        ValueError: nothing to draw, an unknown run or measure, or an option other than those above.
+        ValueError: nothing to draw, an unknown run or measure, seeds that differ in their steps or layers, or an
+            option other than those above.
     """
-    _require_choice("measures_as", measures_as, get_args(MeasuresAs))
-    _require_choice("time", time, get_args(Time))
-    _require_choice("scale", scale, get_args(Scale))
-    _require_series(series, runs, measures)
+    require_known("heatmaps: measures_as", measures_as, get_args(MeasuresAs))
+    require_known("heatmaps: time", time, get_args(Time))
+    require_known("heatmaps: scale", scale, get_args(Scale))
+    require_series("heatmaps", series, runs, measures)
     by_row = measures_as == "rows"
     rows, columns = (len(measures), len(runs)) if by_row else (len(runs), len(measures))
-    figure = Figure(figsize=(_figure_width(columns), rows * _PANEL_HEIGHT + _LABELS), layout="constrained")
+    figure = Figure(figsize=(figure_width(columns), rows * _PANEL_HEIGHT + _LABELS), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for measure, strip in zip(measures, grid if by_row else grid.T, strict=True):
         style = measure_style(measure)
-        panels = [_panel(series[run][measure], time, scale) for run in runs]
+        panels = [_panel(mean_over_seeds(series[run][measure]), time, scale) for run in runs]
         norm, extend = _color_range(style.norm, panels)
         meshes = [_heatmap(axes, panel, style, norm) for axes, panel in zip(strip, panels, strict=True)]
         _colorbar(figure, meshes[0], strip, style, extend, by_row)
@@ -116,10 +128,7 @@ def draw(
     _share_tick_labels(grid)
     figure.supxlabel(time.capitalize(), fontsize=FONT_SIZE)
     figure.supylabel("Layer", fontsize=FONT_SIZE)
-    if title is not None:
-        figure.suptitle(title, fontsize=FONT_SIZE + 1)
-    figure.draw_without_rendering()  # arrange once: arranging again would shift it a little, and change saved bytes
-    figure.set_layout_engine("none")
+    finish(figure, title)
     return figure
 
 
@@ -136,31 +145,6 @@ def cell_edges(times: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([times[0] - 0.5, times[0] + 0.5])
     inner = (times[:-1] + times[1:]) / 2
     return np.concatenate([[2 * times[0] - inner[0]], inner, [2 * times[-1] - inner[-1]]])
-
-
-def _require_choice(option: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise ValueError(f"heatmaps: {option}: expected one of {', '.join(allowed)}, but got {given!r}")
-
-
-def _require_series(
-    series: Mapping[str, Mapping[str, MeasureSeries]], runs: Iterable[str], measures: Sequence[str]
-) -> None:
-    runs = list(runs)
-    if not runs or not measures:
-        raise ValueError(f"heatmaps: expected at least one run and measure, but got {len(runs)} and {len(measures)}")
-    for run in runs:
-        _require_known("run", run, series)
-        for measure in measures:
-            _require_known(f"measure of run {run!r}", measure, series[run])
-
-
-def _require_known(kind: str, name: str, known: Iterable[str]) -> None:
-    known = list(known)
-    if name not in known:
-        near = difflib.get_close_matches(name, known)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"heatmaps: {kind}: expected one of {', '.join(known)}, but got {name!r}{hint}")
 
 
 def _panel(selected: MeasureSeries, time: Time, scale: Scale) -> _Panel:
@@ -223,8 +207,7 @@ def _heatmap(axes: Axes, panel: _Panel, style: MeasureStyle, norm: Normalize) ->
     )
     axes.set_xlim(panel.edges[0], panel.edges[-1])
     axes.set_ylim(-0.5, num_layers - 0.5)
-    axes.tick_params(labelsize=TICK_SIZE, length=2, width=0.5, pad=1.5)
-    axes.spines[:].set_linewidth(0.5)
+    thin_frame(axes)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     _mark_time(axes, panel)
     _mark_stages(axes, panel.stage)
@@ -248,7 +231,7 @@ def _mark_time(axes: Axes, panel: _Panel) -> None:
 def _mark_stages(axes: Axes, stage: NDArray[np.int64]) -> None:
     """A line between stages, and each stage's number beside its middle."""
     num_layers = len(stage)
-    starts = (np.flatnonzero(np.diff(stage)) + 1).tolist()
+    starts = stage_starts(stage)
     if not starts:
         return
     for start in starts:
@@ -257,7 +240,7 @@ def _mark_stages(axes: Axes, stage: NDArray[np.int64]) -> None:
     bounds = list(pairwise([0, *starts, num_layers]))
     points_per_layer = _PANEL_HEIGHT * 72 / num_layers
     shortest = min(after - first for first, after in bounds) * points_per_layer
-    word = "stage " if shortest > len("stage 1") * _CHARACTER * TICK_SIZE else "S"
+    word = "stage " if shortest > len("stage 1") * CHARACTER * TICK_SIZE else "S"
     axes.yaxis.remove_overlapping_locs = False  # a stage's middle may be a layer with a tick
     axes.yaxis.set_minor_locator(FixedLocator([(first + after - 1) / 2 for first, after in bounds]))
     axes.yaxis.set_minor_formatter(FixedFormatter([f"{word}{number}" for number in range(1, len(bounds) + 1)]))
@@ -291,12 +274,12 @@ def _label_runs(grid: NDArray[np.object_], titles: Sequence[str], by_row: bool) 
     """Each run's title, above its column or beside its row."""
     if by_row:
         columns = grid.shape[1]
-        size = FONT_SIZE if columns <= _WIDTHS[-1][0] else TICK_SIZE
+        size = TICK_SIZE if figure_width(columns) == WIDEST else FONT_SIZE
         for axes, title in zip(grid[0], titles, strict=True):
-            axes.set_title(_wrap(title, _panel_width(columns), size), fontsize=size, fontweight="bold", pad=3)
+            axes.set_title(wrap_bold(title, _panel_width(columns), size), fontsize=size, fontweight="bold", pad=3)
     else:
         for axes, title in zip(grid[:, 0], titles, strict=True):
-            axes.set_ylabel(_wrap(title, _PANEL_HEIGHT, FONT_SIZE), fontsize=FONT_SIZE, fontweight="bold")
+            axes.set_ylabel(wrap_bold(title, _PANEL_HEIGHT, FONT_SIZE), fontsize=FONT_SIZE, fontweight="bold")
 
 
 def _share_tick_labels(grid: NDArray[np.object_]) -> None:
@@ -314,17 +297,6 @@ def _layer_axis(axes: Axes) -> tuple[float, ...]:
     return (*axes.get_ylim(), *axes.yaxis.get_minorticklocs())
 
 
-def _wrap(text: str, inches: float, font_size: float) -> str:
-    """Break bold `text` into lines that fit the width."""
-    fitting = max(int(inches * 72 / (_BOLD * font_size)), 8)
-    return textwrap.fill(text, fitting, break_on_hyphens=False, break_long_words=False)
-
-
-def _figure_width(columns: int) -> float:
-    """Inches."""
-    return next((width for most, width in _WIDTHS if columns <= most), _WIDEST)
-
-
 def _panel_width(columns: int) -> float:
     """Inches, about."""
-    return (_figure_width(columns) - _MARGIN) / columns
+    return (figure_width(columns) - _MARGIN) / columns

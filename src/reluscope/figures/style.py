@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FONT_SIZE = 7.0
 """Points, for titles and labels. Figures are drawn at print size."""
@@ -14,6 +19,15 @@ TICK_SIZE = 6.0
 MISSING_COLOR = "0.85"
 """Light grey, where a measure is undefined (NaN)."""
 
+CHARACTER = 0.56
+"""Mean width of a character over the font size."""
+
+WIDEST = 10.7
+"""Inches, of a figure with many columns: landscape A4."""
+
+_BOLD_CHARACTER = 0.7
+_WIDTHS = ((1, 3.35), (6, 7.1))  # up to so many columns, inches: one column of text, two
+
 Norm = Literal["linear", "log", "share", "diverging"]
 
 
@@ -22,7 +36,7 @@ class MeasureStyle:
     """How one measure is drawn.
 
     Attributes:
-        label: what the colour bar says.
+        label: what the colour bar or the axis says.
         norm: how values map to colours: "linear"; "log" for ranges over decades; "share" is linear and keeps within
             0 and 1; "diverging" is symmetric about 0.
         colormap: a Matplotlib colour map: perceptually uniform, or of two colours that part at white for "diverging".
@@ -56,3 +70,31 @@ _STYLES = {
 def measure_style(measure: str) -> MeasureStyle:
     """The style of a measure; one that is not known here is linear, and is labelled with its own name."""
     return _STYLES.get(measure, MeasureStyle(measure.replace("_", " ").capitalize()))
+
+
+def figure_width(columns: int) -> float:
+    """Inches, for so many columns of panels."""
+    return next((width for most, width in _WIDTHS if columns <= most), WIDEST)
+
+
+def wrap_bold(text: str, inches: float, font_size: float) -> str:
+    """Break bold `text` into lines that fit the width."""
+    fitting = max(int(inches * 72 / (_BOLD_CHARACTER * font_size)), 8)
+    return textwrap.fill(text, fitting, break_on_hyphens=False, break_long_words=False)
+
+
+def thin_frame(axes: Axes) -> None:
+    """Thin spines, short ticks and small tick labels."""
+    axes.tick_params(labelsize=TICK_SIZE, length=2, width=0.5, pad=1.5)
+    axes.spines[:].set_linewidth(0.5)
+
+
+def finish(figure: Figure, title: str | None) -> None:
+    """Put `title` above the whole figure, and arrange it for good.
+
+    Arranging again, as each save would, shifts it a little and changes the saved bytes.
+    """
+    if title is not None:
+        figure.suptitle(title, fontsize=FONT_SIZE + 1)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")

@@ -31,10 +31,11 @@ from reluscope.measures._discovery import (
     function_names,
     load_function,
     names,
+    needs,
     source_files,
 )
 
-__all__ = ["Measure", "check_options", "find", "names", "source_files"]
+__all__ = ["Measure", "check_options", "find", "names", "needs", "source_files"]
 
 
 class _MeasuresPackage(ModuleType):

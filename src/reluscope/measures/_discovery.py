@@ -68,6 +68,15 @@ def names() -> list[str]:
     return sorted(name for name, definition in _definitions().items() if not definition.unknown)
 
 
+def needs(name: str) -> frozenset[str]:
+    """Which other counts the measure takes: of "initial", "final", "previous".  Imports no measure.
+
+    Raises:
+        ValueError: no measure has that name.
+    """
+    return _definition(name).needs
+
+
 def find(name: str) -> Measure:
     """The measure of that name; imports only the file that defines it (and what that file imports).
 

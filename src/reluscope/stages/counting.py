@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from reluscope.counts import CountsWriter
 from reluscope.data import load
 from reluscope.networks import build_network
 from reluscope.schedule import Steps
-from reluscope.stages.devices import best_device, use_threads
-from reluscope.study import ConfigError, Run, changed_setting
+from reluscope.stages.devices import prepare
+from reluscope.study import ConfigError, Run, counting_settings
 
 
 def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int) -> None:
@@ -33,26 +32,25 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     Raises:
         ConfigError: the weights were trained with other settings than the run's.
     """
-    use_threads(threads)
+    device = prepare(threads)
     store = open_weights(weights)
-    if different := changed_setting(store.attributes, run.spec):
-        raise ConfigError(f"{weights} was trained with {different}; restore it, or delete that folder to train anew")
+    settings = counting_settings(run, shard)
+    if different := stores.difference(store.attributes, settings["training"]):
+        raise ConfigError(f"{weights} was made with {different}; restore that, or delete the store to make it again")
     steps: Steps = np.array(run.shards[shard], np.int64)
-    described = {"run": run.name, "training": run.spec.to_dict(), "batch_size": run.batch_size}
-    attributes = json.loads(json.dumps({**described, "versions": stores.versions()}))
+    attributes = {"run": run.name, **settings, "versions": stores.versions()}
     epochs = run.spec.timeline().epoch_of(steps)
-    writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes)
+    writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, source=Path(weights))
 
-    device = best_device()
     dataset = load(run.spec.data)
     images = dataset.train.to(device)
     network = build_network(in_channels=images.shape[0], num_classes=dataset.num_classes, **run.spec.network)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    started, first = time.monotonic(), writer.position
+    started, first = time.monotonic(), writer.num_counted
     for step in steps[first:].tolist():
         store.load_into(network, step)
         writer.append(count_patterns(network, images, batch_size=run.batch_size))
-        done = writer.position - first
-        left = (time.monotonic() - started) / done * (len(steps) - writer.position)
-        print(f"step {step:,}: {writer.position} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
+        done = writer.num_counted - first
+        left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
+        print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
     writer.finish()

@@ -1,15 +1,24 @@
-"""Which device and how many threads a job uses."""
+"""Which device and how many threads a job uses, and that its arithmetic is the same every time."""
 
 from __future__ import annotations
+
+import os
 
 import torch
 
 
-def best_device() -> torch.device:
-    """The first NVIDIA GPU this process may use, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def prepare(threads: int) -> torch.device:
+    """The first NVIDIA GPU this process may use, or the CPU with `threads` threads.
 
-
-def use_threads(threads: int) -> None:
-    """Let torch use so many processor threads."""
+    On a GPU, full float32 (no TF32, which would flip pattern bits) and deterministic algorithms: the same bits from the
+    same seed.
+    """
     torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    return torch.device("cuda")

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from reluscope import figures
+from reluscope import figures, paths
+from reluscope.schedule import Steps
 from reluscope.series import MeasureSeries, open_series
-from reluscope.study import FigureSpec
+from reluscope.study import Study
 
 
-def draw_figure(figure: FigureSpec, stores: Mapping[tuple[str, str], str], outputs: Sequence[str]) -> None:
-    """Draw `figure` and write it to each of `outputs` (PNG, PDF).
+def draw_figure(study: Study, name: str, outputs: Sequence[str]) -> None:
+    """Draw the figure `name` of a study and write it to each of `outputs` (PNG, PDF)."""
+    figure = study.figures[name]
 
-    Args:
-        stores: measure store by (run, measure).
-    """
+    def shown(run: str, measure: str) -> MeasureSeries:
+        series = open_series(paths.measure(run, study.measure_store(run, measure, name)))
+        return at_steps(series, figure.steps[run])
+
     series = {
-        title: {m: mean_over_seeds([open_series(stores[run, m]) for run in runs]) for m in figure.measures}
-        for title, runs in figure.runs.items()
+        entry: {measure: [shown(run, measure) for run in runs] for measure in figure.measures}
+        for entry, runs in figure.runs.items()
     }
-    titles = {title: title for title in figure.runs}
+    titles = {entry: study.runs[runs[0]].title for entry, runs in figure.runs.items()}
     drawn = figures.find(figure.kind).draw(series, runs=titles, measures=figure.measures, **figure.look)
     figures.save(drawn, outputs)
 
 
-def mean_over_seeds(series: Sequence[MeasureSeries]) -> MeasureSeries:
-    """The mean of one measure over runs that differ in nothing but the seed."""
-    return dataclasses.replace(series[0], values=np.mean([one.values for one in series], axis=0))
+def at_steps(series: MeasureSeries, steps: Steps) -> MeasureSeries:
+    """The series at `steps` only, all of which it must have."""
+    rows = np.searchsorted(series.step, steps)
+    return dataclasses.replace(series, values=series.values[rows], step=series.step[rows], epoch=series.epoch[rows])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,28 +11,26 @@ from reluscope import measures
 from reluscope.counts import CountsStore, open_counts
 from reluscope.patterns import PatternCounts
 from reluscope.series import MeasureSeries, write_series
+from reluscope.study import MeasureSpec, measuring_settings
 
 
-def measure_run(name: str, options: Mapping[str, Any], shards: Sequence[str], output: str) -> None:
-    """Compute the measure `name` at every counted step and layer of a run and write it to `output`.
+def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str) -> None:
+    """Compute a measure at each of its steps and at every layer of a run, and write it to `output`.
 
     Args:
-        options: the measure's options; what is not given takes the function's default.
         shards: all counts stores of the run.
     """
     counts = open_counts(*shards)
-    series = compute(name, counts, options)
-    kept = ("run", "training", "batch_size", "versions")
-    attributes = {key: counts.attributes[key] for key in kept}
-    write_series(series, Path(output), {"options": {**measures.find(name).options, **options}, **attributes})
+    series = compute(spec, counts)
+    kept = {key: counts.attributes[key] for key in ("run", "training", "batch_size", "versions")}
+    write_series(series, Path(output), {**measuring_settings(spec), **kept})
 
 
-def compute(name: str, counts: CountsStore, options: Mapping[str, Any] | None = None) -> MeasureSeries:
-    """A measure of a run over time and layers; NaN where it needs a step that is not there, such as the one before
-    the first."""
-    measure = measures.find(name)
-    options = {} if options is None else dict(options)
-    values = np.full((len(counts.steps), len(counts.layer_names)), np.nan)
+def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
+    """A measure of a run over time and layers; NaN where it needs the step before the first."""
+    measure = measures.find(spec.function)
+    chosen = np.isin(counts.steps, spec.steps)
+    values = np.full((int(chosen.sum()), len(counts.layer_names)), np.nan)
     for layer in range(len(counts.layer_names)):
         fixed: dict[str, PatternCounts] = {}
         if "initial" in measure.needs:
@@ -41,10 +38,12 @@ def compute(name: str, counts: CountsStore, options: Mapping[str, Any] | None = 
         if "final" in measure.needs:
             fixed["final"] = counts.at(-1, layer)
         previous: PatternCounts | None = None
-        for position, now in enumerate(counts.over_time(layer)):
+        for row, now in enumerate(counts.over_time(layer, chosen)):
             if "previous" not in measure.needs:
-                values[position, layer] = measure.function(counts=now, **fixed, **options)
+                values[row, layer] = measure.function(counts=now, **fixed, **spec.options)
             elif previous is not None:
-                values[position, layer] = measure.function(counts=now, previous=previous, **fixed, **options)
+                values[row, layer] = measure.function(counts=now, previous=previous, **fixed, **spec.options)
             previous = now
-    return MeasureSeries(name, values, counts.steps, counts.epochs, counts.layer_names, counts.stage)
+    return MeasureSeries(
+        spec.function, values, counts.steps[chosen], counts.epochs[chosen], counts.layer_names, counts.stage
+    )

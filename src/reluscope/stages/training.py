@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reluscope import paths
-from reluscope.stages.devices import best_device, use_threads
+from reluscope.stages.devices import prepare
 from reluscope.study import Run
 from reluscope.training.loop import train
 
@@ -17,5 +17,4 @@ def train_run(run: Run, output: str, *, study: str, threads: int) -> None:
         study: name of the study, kept in the store.
         threads: processor threads; part of what determines the bits.
     """
-    use_threads(threads)
-    train(run.spec, Path(paths.partial(output)), Path(output), device=best_device(), study=study)
+    train(run.spec, Path(paths.partial(output)), Path(output), device=prepare(threads), study=study)

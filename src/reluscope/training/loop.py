@@ -52,8 +52,9 @@ def train(
     _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
     optimizer = _optimizer(network, spec.method)
 
-    attributes = {"study": study, **spec.to_dict(), "versions": stores.versions()}
-    writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), attributes)
+    attributes = {"study": study, **spec.to_dict(), "device": _name_of(device), "versions": stores.versions()}
+    evaluated = timeline.epoch_ends if dataset.test else timeline.epoch_ends[:0]
+    writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), evaluated, attributes)
     if (done := writer.resume_step) is not None:
         _set_momenta(optimizer, writer.restore(network), device)
         print(f"continues after step {done} of {timeline.num_steps}", flush=True)
@@ -83,10 +84,8 @@ def _run(
     device = next(network.parameters()).device
     images, test = dataset.train.to(device), dataset.test.to(device) if dataset.test else None
     table = rates(spec.method, timeline.num_steps)
-    dumped = spec.dumped_steps()
-    evaluated = set(timeline.evaluated(dumped).tolist()) if test else set()
-    dumps = set(dumped.tolist())
-    started, first = time.monotonic(), done
+    dumped = set(spec.dumped_steps().tolist())
+    started = time.monotonic()
     network.train()
     for step, index in _batches(spec, timeline, done, device):
         row = step - 1
@@ -98,28 +97,33 @@ def _run(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if step not in dumps:
-            continue
-        scalars = {
-            "learning_rate": float(table.learning_rate[row]),
-            "train_loss": float(loss.detach()),
-            "train_accuracy": float((logits.argmax(1) == labels).float().mean()),
-        }
-        if not np.isfinite(scalars["train_loss"]):
-            raise FloatingPointError(
-                f"step {step}: the loss is {scalars['train_loss']}; lower methods.*.learning_rate (now "
-                f"{spec.method.learning_rate})"
-            )
-        if test and step in evaluated:
-            scalars["test_accuracy"] = accuracy(network, test)
-            left = (time.monotonic() - started) / (step - first) * (timeline.num_steps - step)
+        if step % timeline.steps_per_epoch == 0:
+            tested = ""
+            if test:
+                score = accuracy(network, test)
+                writer.append_accuracy(score)
+                tested = f", test accuracy {score:.1%}"
+            left = (time.monotonic() - started) / (step - done) * (timeline.num_steps - step)
+            epoch = step // timeline.steps_per_epoch
             print(
-                f"step {step:,} of {timeline.num_steps:,} (epoch {step / timeline.steps_per_epoch:.1f} of "
-                f"{timeline.epochs}): loss {scalars['train_loss']:.3f}, test accuracy "
-                f"{scalars['test_accuracy']:.1%}, {left:.0f} s left",
+                f"epoch {epoch:,} of {timeline.epochs:,} (step {step:,} of {timeline.num_steps:,}): "
+                f"loss {loss.item():.3f}{tested}, {left:.0f} s left",
                 flush=True,
             )
-        writer.append(network, scalars, _momenta(optimizer))
+        if step in dumped:
+            scalars = {
+                "learning_rate": float(table.learning_rate[row]),
+                "train_loss": _finite(loss.item(), step, spec.method),
+                "train_accuracy": float((logits.argmax(1) == labels).float().mean()),
+            }
+            writer.append(network, scalars, _momenta(optimizer))
+
+
+def _finite(loss: float, step: int, method: Method) -> float:
+    if not np.isfinite(loss):
+        rate = method.learning_rate
+        raise FloatingPointError(f"step {step}: the loss is {loss}; lower methods.*.learning_rate (now {rate})")
+    return loss
 
 
 def _batches(
@@ -152,6 +156,10 @@ def accuracy(network: nn.Module, images: ImageSet, batch_size: int = 500) -> flo
     )
     network.train(training)
     return right / len(images)
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _seed(seed: int, stream: str, counter: int = 0) -> int:

@@ -63,6 +63,12 @@ class Method:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(f"nesterov: true needs a momentum above 0, got momentum: {self.momentum}")
+        for lower, upper in (("min_learning_rate", "learning_rate"), ("min_momentum", "momentum")):
+            least, most = getattr(self, lower, 0.0), getattr(self, upper)
+            if least > most:
+                raise ValueError(f"{lower}: expected at most {upper} ({most}), got {least}")
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, with the schedule's name; JSON-able."""

@@ -56,8 +56,8 @@ def _scheduler(method: Method, optimizer: torch.optim.Optimizer, num_steps: int)
         return lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=method.learning_rate,
-            total_steps=num_steps,
-            pct_start=method.warmup,
+            total_steps=max(num_steps, 2),
+            pct_start=_warmup(method.warmup, max(num_steps, 2)),
             anneal_strategy="cos",
             cycle_momentum=True,
             base_momentum=method.min_momentum,
@@ -66,3 +66,9 @@ def _scheduler(method: Method, optimizer: torch.optim.Optimizer, num_steps: int)
             final_div_factor=method.final_div_factor,
         )
     raise TypeError(f"method: expected Stepwise, Cyclic or OneCycle, got {type(method).__name__}")
+
+
+def _warmup(share: float, num_steps: int) -> float:
+    """The warm-up's share of the training, such that neither it nor the rest is without length, where torch divides by
+    zero: torch lets the peak fall on step share * num_steps - 1."""
+    return min(max(share, 1.5 / num_steps), 1.0 - 0.5 / num_steps)

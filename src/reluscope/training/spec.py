@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reluscope.data.spec import DataSpec, num_train_images
+from reluscope.data.spec import DataSpec, fingerprint, num_train_images
 from reluscope.schedule import Steps, Timeline
 from reluscope.training.methods import Method
 
@@ -40,7 +40,7 @@ class TrainingSpec:
         """The spec as JSON types: what the weights store keeps, and what a rerun is decided by."""
         sections = {
             "network": dict(self.network),
-            "data": self.data.to_dict(),
+            "data": {**self.data.to_dict(), "fingerprint": fingerprint(self.data)},
             "method": self.method.to_dict(),
             "seed": self.seed,
             "dump_every": self.dump_every,

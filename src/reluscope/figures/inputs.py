@@ -1,0 +1,98 @@
+"""What every kind of figure is given: checked, and summarised over seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reluscope.series import MeasureSeries
+
+SeriesByRun = Mapping[str, Mapping[str, Sequence[MeasureSeries]]]
+"""run -> measure -> its values, one series a seed."""
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is not among `known`.
+
+    Raises:
+        ValueError: it is not; says `what` it was to name, what is allowed, and the nearest allowed name.
+    """
+    known = list(known)
+    if name not in known:
+        near = difflib.get_close_matches(name, known)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{what}: expected one of {', '.join(known)}, but got {name!r}{hint}")
+
+
+def require_series(kind: str, series: SeriesByRun, runs: Iterable[str], measures: Sequence[str]) -> None:
+    """Refuse a figure without runs or measures, or of runs or measures that `series` lacks.
+
+    Args:
+        kind: of the figure, named first in the message.
+
+    Raises:
+        ValueError: see above.
+    """
+    runs = list(runs)
+    if not runs or not measures:
+        raise ValueError(f"{kind}: expected at least one run and measure, but got {len(runs)} and {len(measures)}")
+    for run in runs:
+        require_known(f"{kind}: run", run, series)
+        for measure in measures:
+            require_known(f"{kind}: measure of run {run!r}", measure, series[run])
+
+
+def mean_over_seeds(seeds: Sequence[MeasureSeries]) -> MeasureSeries:
+    """The mean of one measure over runs that differ in nothing but the seed; NaN where any of them is undefined.
+
+    Raises:
+        ValueError: no series, or series that differ in their measure, steps or layers.
+    """
+    values = _stacked(seeds).mean(axis=0)
+    return dataclasses.replace(seeds[0], values=values)
+
+
+def deviation_over_seeds(seeds: Sequence[MeasureSeries]) -> NDArray[np.float64] | None:
+    """The standard deviation of one measure over seeds, estimated from this sample of them (divisor seeds - 1).
+
+    Returns:
+        float64, shape [step, layer]; None of one seed, which tells nothing of the spread.
+
+    Raises:
+        ValueError: no series, or series that differ in their measure, steps or layers.
+    """
+    values = _stacked(seeds)
+    return values.std(axis=0, ddof=1) if len(seeds) > 1 else None
+
+
+def stage_starts(stage: NDArray[np.int64]) -> list[int]:
+    """The first layer of every stage but the first.
+
+    Args:
+        stage: of each layer, shape [layer].
+    """
+    return (np.flatnonzero(np.diff(stage)) + 1).tolist()
+
+
+def _stacked(seeds: Sequence[MeasureSeries]) -> NDArray[np.float64]:
+    """The values of all seeds, shape [seed, step, layer]."""
+    if not seeds:
+        raise ValueError("seeds of one run: expected at least one series, but got none")
+    first = seeds[0]
+    for other in seeds[1:]:
+        for field in ("measure", "step", "layer_name"):
+            one, two = getattr(first, field), getattr(other, field)
+            if not np.array_equal(one, two):
+                raise ValueError(
+                    f"seeds of one run: expected the same {field}, but got {_brief(one)} and {_brief(two)}"
+                )
+    return np.stack([one.values for one in seeds])
+
+
+def _brief(value: str | Sequence[object] | NDArray[np.int64]) -> str:
+    """A measure's name, or the number and the ends of a list of steps or names."""
+    return value if isinstance(value, str) else f"{len(value)} from {value[0]} to {value[-1]}"

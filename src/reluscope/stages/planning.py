@@ -1,0 +1,125 @@
+"""Before anything runs: what a study will cost, by figure."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from reluscope.data.spec import DataSpec, image_shape
+from reluscope.networks import build_network
+from reluscope.preactivations import observe
+from reluscope.study import Run, Study
+
+BYTES_A_PARAMETER = 4 * 0.575
+"""float32 in the weights store; the ratio measured for ResNet-20 at learning rate 0.1, where it is largest."""
+
+BYTES_A_POSITION = 1.1
+"""Of the counts store, measured for ToyNet-20 at step 0 on CIFAR-10, where nearly every pattern is distinct."""
+
+TRAINING_PASSES = 3
+"""A training step costs about three forward passes: one forward and two backward."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How fast a machine is, as measured with ResNet-20 in float32.
+
+    Attributes:
+        name: what the plan calls it.
+        training: floating-point operations a second when training, in units of 10^12.
+        counting: the same when counting.
+    """
+
+    name: str
+    training: float
+    counting: float
+
+
+MEASURED = Machine("2 cores of an AMD EPYC (Zen 5), 2026-11-23", training=0.27, counting=0.23)
+"""Training: a step of 128 images in 0.115 s; counting: 1,280 images in 0.45 s. No GPU has been measured yet."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some runs cost."""
+
+    trainings: int = 0
+    steps: int = 0
+    checkpoints: int = 0
+    weights: float = 0.0  # bytes
+    counts: float = 0.0  # bytes, at most
+    training: float = 0.0  # floating-point operations
+    counting: float = 0.0  # floating-point operations
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def plan(study: Study, machine: Mapping[str, Any] | None = None) -> str:
+    """A table of what each figure costs, and all of them together; what figures share counts once in the sum.
+
+    Args:
+        machine: name, training and counting of a `Machine`; the one that was measured by default.
+    """
+    chosen = Machine(**machine) if machine else MEASURED
+    rows = [
+        (name, [cost_of(study.runs[run], len(steps)) for run, steps in figure.steps.items()])
+        for name, figure in study.figures.items()
+    ]
+    rows.append(("everything, once", [cost_of(run, len(run.steps)) for run in study.runs.values()]))
+    header = ["", "trainings", "steps", "checkpoints", "weights", "counts, at most", "training", "counting"]
+    table = [header, *([name, *_cells(sum(part, Cost()), chosen)] for name, part in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
+    hours = f"Hours on {chosen.name}: {chosen.training:g} TFLOP/s training, {chosen.counting:g} counting."
+    return "\n".join([f"What the study {study.name!r} costs:", *lines, hours])
+
+
+def _cells(cost: Cost, machine: Machine) -> Iterable[str]:
+    yield from (f"{n:,}" for n in (cost.trainings, cost.steps, cost.checkpoints))
+    yield from (f"{size / 1e9:,.1f} GB" for size in (cost.weights, cost.counts))
+    yield f"{cost.training / machine.training / 1e12 / 3600:,.1f} h"
+    yield f"{cost.counting / machine.counting / 1e12 / 3600:,.1f} h"
+
+
+def cost_of(run: Run, checkpoints: int) -> Cost:
+    """What one run costs of which `checkpoints` steps are counted."""
+    spec, timeline = run.spec, run.spec.timeline()
+    size = _size_of(json.dumps(dict(spec.network)), spec.data)
+    images = timeline.num_images
+    return Cost(
+        trainings=1,
+        steps=timeline.num_steps,
+        checkpoints=checkpoints,
+        weights=size.parameters * len(spec.dumped_steps()) * BYTES_A_PARAMETER,
+        counts=size.positions * images * checkpoints * BYTES_A_POSITION,
+        training=TRAINING_PASSES * size.operations * images * timeline.epochs,
+        counting=size.operations * images * checkpoints,
+    )
+
+
+@dataclass(frozen=True)
+class _Size:
+    parameters: int
+    positions: int  # of one image, over all layers
+    operations: int  # of the forward pass of one image
+
+
+@functools.cache  # the seeds of a run have one size
+def _size_of(network: str, data: DataSpec) -> _Size:
+    """Builds the network without memory for its values, and lets an image without values through."""
+    shape = image_shape(data)
+    with torch.device("meta"):
+        built = build_network(in_channels=shape[0], **json.loads(network)).eval()
+        image = torch.empty(1, *shape)
+    positions: list[int] = []
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:  # noqa: SIM117 - the counter must be outside
+        with observe(built, lambda index, name, preactivation: positions.append(preactivation[0, 0].numel())):
+            built(image)
+    return _Size(sum(p.numel() for p in built.parameters()), sum(positions), counter.get_total_flops())

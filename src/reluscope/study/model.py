@@ -1,0 +1,242 @@
+"""What a study consists of: runs, measures and figures, and which steps each of them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from reluscope import figures, measures, schedule
+from reluscope.data.spec import DataSpec
+from reluscope.networks.names import resolve_network
+from reluscope.schedule import Steps
+from reluscope.study.config import ConfigError, known
+from reluscope.training.methods import METHODS, Method, method_from_config
+from reluscope.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, and which of its steps are counted.
+
+    Attributes:
+        name: name of its results folder.
+        title: what figures call it.
+        spec: what is trained.
+        steps: the counted steps, ascending.
+        shard_length: steps whose checkpoints one counting job handles.
+        batch_size: images a batch when counting; batch-norm statistics are taken over it.
+    """
+
+    name: str
+    title: str
+    spec: TrainingSpec
+    steps: Steps
+    shard_length: int
+    batch_size: int
+
+    @property
+    def shards(self) -> dict[str, list[int]]:
+        """Counted steps by shard."""
+        return schedule.shards(self.steps, self.shard_length)
+
+
+@dataclass(frozen=True)
+class FigureSpec:
+    """One figure.
+
+    Attributes:
+        kind: which drawing module.
+        runs: the runs of each entry of the config that it shows, one a seed.
+        steps: the checkpoints it shows of each run.
+        measures: measures drawn, in order.
+        look: further arguments of the drawing function.
+        caption: what the report says beneath it.
+    """
+
+    kind: str
+    runs: Mapping[str, Sequence[str]]
+    steps: Mapping[str, Steps]
+    measures: Sequence[str]
+    look: Mapping[str, Any]
+    caption: str
+
+    def shows(self, run: str) -> bool:
+        return run in self.steps
+
+
+@dataclass(frozen=True)
+class MeasureSpec:
+    """One measure of one run.
+
+    Attributes:
+        function: name of the measure's function.
+        options: its options.
+        steps: the checkpoints it is computed at; "previous" is the one before among these.
+    """
+
+    function: str
+    options: Mapping[str, Any]
+    steps: Steps
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything a config asks for.
+
+    Attributes:
+        name: name of the study; a results folder belongs to one.
+        runs: by name.
+        options: options of each measure that the config names.
+        figures: by name.
+    """
+
+    name: str
+    runs: Mapping[str, Run]
+    options: Mapping[str, Mapping[str, Any]]
+    figures: Mapping[str, FigureSpec]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the study of a resolved config that fits the schema.
+
+        Raises:
+            ConfigError: unknown names, or values that do not fit together.
+        """
+        try:
+            return cls._build(config)
+        except ConfigError:
+            raise
+        except (ValueError, OSError) as error:
+            raise ConfigError(str(error)) from error
+
+    @classmethod
+    def _build(cls, config: Mapping[str, Any]) -> Self:
+        methods = METHODS | {n: method_from_config(n, s or {}) for n, s in config.get("methods", {}).items()}
+        options = {name: dict(given or {}) for name, given in config.get("measures", {}).items()}
+        for name, given in options.items():
+            measures.check_options(name, given)
+        specs = {name: _trainings(name, entry, config, methods) for name, entry in config["runs"].items()}
+        drawn = {name: _figure(name, section, specs, config) for name, section in config.get("figures", {}).items()}
+        runs = {}
+        for name, trainings in specs.items():
+            for run, spec in trainings.items():
+                entry = {"title": name, **config["runs"][name]}
+                runs[run] = _run(run, spec, entry, config, [f.steps.get(run) for f in drawn.values()])
+        return cls(config["study"], runs, options, drawn)
+
+    def measures_of(self, run: str) -> dict[str, MeasureSpec]:
+        """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
+        steps, and those that its figures draw.
+
+        A measure that compares with the previous checkpoint depends on which checkpoints there are: where a figure
+        shows others than all that are counted, it gets its own, named <measure>.<figure>.
+        """
+        counted = self.runs[run].steps
+        wanted = {name: MeasureSpec(name, options, counted) for name, options in self.options.items()}
+        for figure, spec in self.figures.items():
+            if spec.shows(run):
+                for name in spec.measures:
+                    store = self.measure_store(run, name, figure)
+                    steps = counted if store == name else spec.steps[run]
+                    wanted[store] = MeasureSpec(name, self.options.get(name, {}), steps)
+        return wanted
+
+    def measure_store(self, run: str, measure: str, figure: str) -> str:
+        """Name of the store that holds `measure` of `run` as `figure` shows it."""
+        steps, counted = self.figures[figure].steps[run], self.runs[run].steps
+        own = "previous" in measures.needs(measure) and not np.array_equal(steps, counted[counted <= steps[-1]])
+        return f"{measure}.{figure}" if own else measure
+
+
+def _trainings(
+    name: str, entry: Mapping[str, Any], config: Mapping[str, Any], methods: Mapping[str, Method]
+) -> dict[str, TrainingSpec]:
+    """The trainings of one entry of `runs`, one a seed, by the name of their run."""
+    network = entry["network"]
+    try:
+        resolved = resolve_network(**({"name": network} if isinstance(network, str) else network))
+        spec = {"name": resolved.family, "depth": resolved.depth, "activation": resolved.activation}
+        spec |= {"widths": list(resolved.widths)} if resolved.widths else {}
+        method = methods[known(entry.get("method", "stepwise"), methods, "method")]
+        data = DataSpec.from_config(entry.get("data", config["data"]))
+        every = entry.get("checkpoints", config.get("checkpoints", {})).get("every", 1)
+        seeds = entry.get("seeds", config.get("seeds", [0]))
+        trainings = {f"{name}-seed{seed}": TrainingSpec(spec, data, method, seed, every) for seed in seeds}
+        for training in trainings.values():
+            training.timeline()  # meets missing data here
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"runs.{name}: {error}") from error
+    return trainings
+
+
+def _figure(
+    name: str,
+    section: Mapping[str, Any],
+    specs: Mapping[str, Mapping[str, TrainingSpec]],
+    config: Mapping[str, Any],
+) -> FigureSpec:
+    look = dict(section)
+    kind = look.pop("kind", "heatmaps")
+    entries = look.pop("runs", None) or [run for runs in look.get("columns", {}).values() for run in runs]
+    drawn, caption, seeds = look.pop("measures"), look.pop("caption", ""), look.pop("seeds", None)
+    selections = look.pop("steps", None) or _moments(look.get("moments")) or _counted_by_default(config)
+    try:
+        figures.source_files(kind)
+        for measure in drawn:
+            measures.check_options(measure, {})
+        runs, steps = {}, {}
+        for entry in entries:
+            shown = {
+                run: spec
+                for run, spec in specs[known(entry, specs, "run")].items()
+                if seeds is None or spec.seed in seeds
+            }
+            if not shown:
+                raise ConfigError(f"seeds: run {entry!r} has none of {seeds}")
+            runs[entry] = list(shown)
+            for run, spec in shown.items():
+                steps[run] = schedule.select_steps(selections, spec.timeline(), spec.dump_every)
+        if not runs:
+            raise ConfigError("expected runs, got none")
+    except ValueError as error:
+        raise ConfigError(f"figures.{name}: {error}") from error
+    return FigureSpec(kind, runs, steps, drawn, look, caption)
+
+
+def _moments(moments: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """The steps that a figure's moments name, and the last one, of which its shares are taken."""
+    if not moments:
+        return []
+    steps = [moment["step"] for moment in moments if "step" in moment]
+    shares = [moment["share"] for moment in moments if "share" in moment]
+    return [{"list": steps}, {"shares": [*shares, 1.0]}]
+
+
+def _counted_by_default(config: Mapping[str, Any]) -> Any:
+    return config.get("counting", {}).get("steps", {"per_epoch": 1})
+
+
+def _run(
+    name: str,
+    spec: TrainingSpec,
+    entry: Mapping[str, Any],
+    config: Mapping[str, Any],
+    shown: Sequence[Steps | None],
+) -> Run:
+    """A run with all steps that its figures show; with the config's, where it names them or no figure shows it."""
+    counting = config.get("counting", {})
+    timeline = spec.timeline()
+    wanted = [steps for steps in shown if steps is not None]
+    if "steps" in entry or not wanted:
+        try:
+            wanted.append(
+                schedule.select_steps(entry.get("steps", _counted_by_default(config)), timeline, spec.dump_every)
+            )
+        except ValueError as error:
+            raise ConfigError(f"runs.{name}: {error}") from error
+    steps = schedule.with_ends(wanted, timeline)
+    shard_length, batch_size = counting.get("shard_length", 1000), counting.get("batch_size", 128)
+    return Run(name, entry["title"], spec, steps, shard_length, batch_size)

@@ -1,0 +1,61 @@
+"""Whether the results on disk are those of the config, so that another config's are never taken for them, or lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from reluscope import measures, paths, stores
+from reluscope.study.config import ConfigError
+from reluscope.study.model import MeasureSpec, Run, Study
+
+
+def counting_settings(run: Run, shard: str) -> dict[str, Any]:
+    """All that determines a shard's counts, as its store keeps it; JSON types."""
+    return {"training": run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(run.shards[shard])}
+
+
+def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
+    """All that determines a measure beside the counts, as its store keeps it; JSON types."""
+    options = {**measures.find(measure.function).options, **measure.options}
+    return {"options": options, "steps": measure.steps.tolist()}
+
+
+def check_results(study: Study, remembered: Callable[[str], bool] = lambda store: False) -> None:
+    """Refuse a results folder that another study or other settings made.
+
+    Args:
+        remembered: whether the workflow engine knows how a store was made, and makes it again by itself where the
+            settings changed.
+
+    Raises:
+        ConfigError: names the store, the setting, and both values.
+    """
+    for store in sorted(Path(paths.RESULTS).glob("runs/*/weights.zarr")):
+        found = _attributes(str(store), "weights").get("study")
+        if found != study.name:
+            raise ConfigError(
+                f"study: {store} belongs to the study {found!r}, but the config is {study.name!r}; choose another "
+                "folder with --directory, or move results away"
+            )
+    for run in study.runs.values():
+        _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
+        for shard in run.shards:
+            _check(paths.counts(run.name, shard), "counts", counting_settings(run, shard), remembered)
+        for name, measure in study.measures_of(run.name).items():
+            _check(paths.measure(run.name, name), "measure", measuring_settings(measure), remembered)
+
+
+def _check(store: str, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
+    if remembered(store) or not Path(store).exists():
+        return
+    if different := stores.difference(_attributes(store, kind), settings):
+        raise ConfigError(f"{store} was made with {different}; restore that, or delete the store to make it again")
+
+
+def _attributes(store: str, kind: str) -> dict[str, Any]:
+    try:
+        return stores.attributes_of(store, kind)
+    except (stores.StoreError, OSError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
