@@ -7,6 +7,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/count.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/scorecard.smk"
 include: "workflow/rules/plan.smk"
 
 
@@ -15,6 +16,9 @@ rule all:
     input:
         figure_files,
         listed_measures,
+        scorecard_files,
+    message:
+        "Everything is made"
 
 
 rule weights:

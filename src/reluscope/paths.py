@@ -34,6 +34,11 @@ def figure(figure: str, extension: str) -> str:
     return f"{FIGURES}/{figure}.{extension}"
 
 
+def scorecard(extension: str) -> str:
+    """The scorecard of the paper's claims, as "md" or "csv"."""
+    return f"{RESULTS}/scorecard.{extension}"
+
+
 def log(stage: str, name: str) -> str:
     """Log of one job of a stage."""
     return f"{RESULTS}/logs/{stage}/{name}.log"

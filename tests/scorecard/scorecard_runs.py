@@ -16,8 +16,8 @@ PYRAMIDNET_STAGE = [0] * 3 + [1] * 3 + [2] * 4
 STEPS_PER_EPOCH = {"stepwise": 391, "cyclic": 391, "one_cycle": 196}
 EPOCHS = {"stepwise": 200, "cyclic": 100, "one_cycle": 50}
 
-DIGITS = {"name": "digits", "images": None}
-CIFAR10 = {"name": "cifar10", "images": None}
+DIGITS = {"name": "digits", "num_images": 1_500}
+CIFAR10 = {"name": "cifar10", "num_images": 50_000}
 
 Values = Any  # one number for all layers, one a stage, or one a layer
 Curve = Callable[[float], Values]

@@ -90,7 +90,8 @@ PAPER = Setting("convnet", paper_data=True, paper_epochs=True)
         ({"activation": "prelu"}, {}, {}, False),
         ({}, {"schedule": "cyclic"}, {}, False),
         ({}, {"epochs": 12}, {}, False),
-        ({}, {}, {"images": 5000}, False),
+        ({}, {}, {"num_images": 5000}, False),
+        ({}, {}, {"name": "imagefolder"}, True),
         ({}, {}, {"name": "digits"}, False),
     ],
 )

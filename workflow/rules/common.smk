@@ -9,6 +9,7 @@ from snakemake.utils import min_version, validate
 from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
+from reluscope.sources import closure, module_files
 from reluscope.study import (
     ConfigError,
     Study,
@@ -20,6 +21,10 @@ from reluscope.study import (
 )
 
 min_version("9.6")
+
+
+report: "../report/workflow.rst"
+
 
 # A study given with --configfile stands for itself; only without one the default study is read.
 if not workflow.overwrite_configfiles:
@@ -104,8 +109,18 @@ listed_measures = [
 ]
 
 
+claimed_stores = [
+    paths.measure(name, measure)
+    for name, run in study.runs.items()
+    for measure in study.claimed_measures(run)
+]
+scorecard_files = (
+    [paths.scorecard("md"), paths.scorecard("csv")] if study.scorecard else []
+)
+
+
 onsuccess:
-    made = [file for file in figure_files if Path(file).exists()]
+    made = [file for file in figure_files + scorecard_files if Path(file).exists()]
     if number := sum(Path(measure).exists() for measure in listed_measures):
         made.append(f"{number} measures in {paths.RESULTS}/runs/*/measures")
     for what in made:

@@ -11,7 +11,9 @@ rule figure:
         png=report(
             paths.figure("{figure}", "png"),
             caption="../report/figure.rst",
-            category="Heatmaps",
+            category=lambda wildcards: study.figures[
+                wildcards.figure
+            ].kind.capitalize(),
             labels={"figure": "{figure}"},
         ),
         pdf=paths.figure("{figure}", "pdf"),

@@ -49,7 +49,8 @@ class Setting:
 
     Attributes:
         family, schedule, activation: of its network and method.
-        paper_data: only all of CIFAR-10's training images, and the paper's widths: the claim is an absolute number.
+        paper_data: only 50,000 training images, CIFAR-10's or a folder's, and the paper's widths: the claim is an
+            absolute number.
         paper_epochs: only the paper's number of epochs: the number hangs on how long the training is.
     """
 
@@ -67,8 +68,8 @@ class Setting:
         if self.paper_epochs and method["epochs"] != EPOCHS[self.schedule]:
             return False
         return not self.paper_data or (
-            data["name"] == "cifar10"
-            and data.get("images") in (None, CIFAR10_IMAGES)
+            data["name"] in ("cifar10", "imagefolder")  # a folder of so many images is taken for CIFAR-10's
+            and data["num_images"] == CIFAR10_IMAGES
             and list(network.get("widths") or WIDTHS[self.family]) == WIDTHS[self.family]
         )
 

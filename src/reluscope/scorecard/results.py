@@ -32,7 +32,7 @@ class RunResult:
         name: of the run; runs that differ only in their seed are named alike up to "-seed<seed>".
         network: name (the family), depth, activation, and widths where the family takes them.
         method: schedule and its numbers, as `Method.to_dict` gives them.
-        data: name, images (None for all), and the rest of the data section.
+        data: name, num_images (training images), and the rest of the data section.
         seed: of the run.
         num_steps: optimizer steps of the whole training.
         steps_per_epoch: optimizer steps an epoch.

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from reluscope import figures, measures, schedule
+from reluscope import figures, measures, schedule, scorecard
 from reluscope.data.spec import DataSpec
 from reluscope.networks.names import resolve_network
 from reluscope.schedule import Steps
@@ -36,6 +36,16 @@ class Run:
     steps: Steps
     shard_length: int
     batch_size: int
+
+    @property
+    def num_images(self) -> int:
+        """Training images."""
+        return self.spec.timeline().num_images
+
+    @property
+    def described_data(self) -> dict[str, Any]:
+        """The data section with the number of training images, as claims ask for it."""
+        return {**self.spec.data.to_dict(), "num_images": self.num_images}
 
     @property
     def shards(self) -> dict[str, list[int]]:
@@ -91,12 +101,14 @@ class Study:
         runs: by name.
         options: options of each measure that the config names.
         figures: by name.
+        scorecard: whether the paper's claims are held against the study.
     """
 
     name: str
     runs: Mapping[str, Run]
     options: Mapping[str, Mapping[str, Any]]
     figures: Mapping[str, FigureSpec]
+    scorecard: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
@@ -125,7 +137,7 @@ class Study:
             for run, spec in trainings.items():
                 entry = {"title": name, **config["runs"][name]}
                 runs[run] = _run(run, spec, entry, config, [f.steps.get(run) for f in drawn.values()])
-        return cls(config["study"], runs, options, drawn)
+        return cls(config["study"], runs, options, drawn, config.get("scorecard", False))
 
     def measures_of(self, run: str) -> dict[str, MeasureSpec]:
         """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
@@ -142,7 +154,17 @@ class Study:
                     store = self.measure_store(run, name, figure)
                     steps = counted if store == name else spec.steps[run]
                     wanted[store] = MeasureSpec(name, self.options.get(name, {}), steps)
+        for name in self.claimed_measures(self.runs[run]):
+            function, options = scorecard.VARIANTS.get(name, (name, self.options.get(name, {})))
+            wanted[name] = MeasureSpec(function, options, counted)
         return wanted
+
+    def claimed_measures(self, run: Run) -> list[str]:
+        """The measures that the scorecard reads of a run, by the name of their store."""
+        if not self.scorecard:
+            return []
+        wanted = scorecard.needed_measures(run.spec.network, run.spec.method.to_dict(), run.described_data)
+        return sorted(wanted)
 
     def measure_store(self, run: str, measure: str, figure: str) -> str:
         """Name of the store that holds `measure` of `run` as `figure` shows it."""

@@ -1,0 +1,48 @@
+"""Stage three, at the end: hold the paper's claims against what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import zarr
+
+from reluscope import paths
+from reluscope.scorecard import RunResult, evaluate_all, write_csv, write_markdown
+from reluscope.series import open_series
+from reluscope.stores import open_store
+from reluscope.study import Run, Study
+
+
+def score_study(study: Study, markdown: str, table: str) -> None:
+    """Write the scorecard of a study as Markdown and as CSV."""
+    lines = evaluate_all([result_of(run, study.claimed_measures(run)) for run in study.runs.values()])
+    data = sorted({f"{run.spec.data.name}, {run.num_images:,} training images" for run in study.runs.values()})
+    write_markdown(lines, markdown, {"Study": study.name, "Data": "; ".join(data)})
+    write_csv(lines, table)
+
+
+def result_of(run: Run, measures: Sequence[str]) -> RunResult:
+    """What the scorecard wants to know of a finished run."""
+    spec, timeline = run.spec, run.spec.timeline()
+    weights = open_store(paths.weights(run.name), "weights")
+    counts = open_store(paths.counts(run.name, next(iter(run.shards))), "counts")
+    accuracies, rates, steps = (_values(weights, name) for name in ("test_accuracy", "learning_rate", "step"))
+    return RunResult(
+        name=run.name,
+        network=spec.network,
+        method=spec.method.to_dict(),
+        data=run.described_data,
+        seed=spec.seed,
+        num_steps=timeline.num_steps,
+        steps_per_epoch=timeline.steps_per_epoch,
+        num_channels=_values(counts, "num_channels").tolist(),
+        num_positions=_values(counts, "num_positions").tolist(),
+        measures={name: open_series(paths.measure(run.name, name)) for name in measures},
+        test_accuracy=float(accuracies[-1]) if len(accuracies) else None,
+        learning_rate=dict(zip(steps.tolist(), rates.tolist(), strict=True)),
+    )
+
+
+def _values(group: zarr.Group, name: str) -> np.ndarray:
+    return np.asarray(group[name][...])  # type: ignore[index, call-overload]

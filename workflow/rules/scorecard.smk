@@ -1,0 +1,30 @@
+# Stage three, at the end: the paper's claims, one line each.
+
+
+rule scorecard:
+    input:
+        weights=[paths.weights(run) for run in study.runs],
+        measures=claimed_stores,
+        sources=relative(closure(module_files("reluscope.scorecard")[0])),
+    output:
+        markdown=paths.scorecard("md"),
+        table=report(
+            paths.scorecard("csv"),
+            caption="../report/scorecard.rst",
+            category="Scorecard",
+            labels={"table": "claims of the paper"},
+        ),
+    log:
+        paths.log("scorecard", "scorecard"),
+    conda:
+        "../../envs/reluscope.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        measures=lambda wildcards: list(claimed_stores),
+    message:
+        "Holding the paper's claims against the study"
+    script:
+        "../scripts/scorecard.py"
