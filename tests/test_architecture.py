@@ -14,8 +14,8 @@ import reluscope
 PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
-    ["paths", "patterns", "schedule", "sources"],
-    ["stores"],
+    ["hints", "paths", "patterns", "sources"],
+    ["schedule", "stores"],
     ["data", "networks", "preactivations", "series"],
     ["checkpoints", "counting", "counts", "measures", "figures"],
     ["training", "scorecard"],

@@ -5,7 +5,6 @@ A step is an optimizer update done; 0 is the initialisation.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reluscope.hints import did_you_mean
 
 Steps = NDArray[np.int64]
 
@@ -96,10 +97,12 @@ def _select(selection: dict[str, object], timeline: Timeline, dumped: Steps) -> 
     until = _integer("steps.until", selection.pop("until", timeline.num_steps), least=0)
     if until > timeline.num_steps:
         raise ValueError(f"steps.until: step {until} is beyond the last step, {timeline.num_steps}")
-    if len(selection) != 1 or next(iter(selection)) not in SELECTIONS:
-        near = [n for key in selection for n in difflib.get_close_matches(key, SELECTIONS, 1)]
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"steps: expected one of {', '.join(SELECTIONS)}, got {', '.join(selection) or 'none'}{hint}")
+    for key in selection:
+        if key not in SELECTIONS:
+            raise ValueError(f"steps: unknown key {key!r}{did_you_mean(key, [*SELECTIONS, 'until'])}")
+    if len(selection) != 1:
+        given = " and ".join(selection) or "none"
+        raise ValueError(f"steps: expected exactly one of {', '.join(SELECTIONS)}, got {given}")
     ((kind, value),) = selection.items()
     if kind in ("list", "shares") and has_until:
         raise ValueError(f"steps: until does not go with {kind}")

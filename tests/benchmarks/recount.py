@@ -3,13 +3,14 @@
 The stores are opened with xarray, the network is built below in plain torch from the stored tensors, and the patterns
 are packed and counted with NumPy: `packbits` and `unique`. From reluscope come only the images, normalised and in their
 fixed order (`reluscope.data.load` of the run's data section). Every layer's keys and counts are compared to the last
-pattern; the exit status is 1 if any differ. Run it where the study was run, and with the threads of its counting
-job, because pattern bits hang on the last bit of a convolution:
+pattern; the exit status is 1 if any differ, 2 if the run cannot be recounted. Run it in the study's working directory,
+on the machine that counted it (its CPU) and with as many threads, because a pattern bit can hang on the last bit of a
+convolution:
 
     python tests/benchmarks/recount.py results/runs/toynet20-seed0 --step 0
 
 ToyNet, ConvNet and ResNet of any depth with ReLU, and 8, 16, 32 or 64 channels a layer. Memory: each layer's keys, 4
-bytes a position for 32 channels, stay until the end: 1.9 GB for ToyNet-20 over the 50,000 images of CIFAR-10.
+bytes a position for 32 channels, wait for the last batch: 1.8 GB for ToyNet-20 over the 50,000 images of CIFAR-10.
 """
 
 from __future__ import annotations
@@ -121,11 +122,16 @@ def stored_counts(shard: Path, layer: int, index: int) -> tuple[NDArray[Any], ND
 
 def find_shard(run: Path, step: int) -> tuple[Path, xr.Dataset]:
     """The counts store that holds `step`."""
+    counted: list[int] = []
     for path in sorted(run.glob("counts/*.zarr")):
         shard = xr.open_zarr(path)
         if step in shard["step"].values:
             return path, shard
-    raise ValueError(f"--step: expected a counted step of {run}, but got {step}")
+        counted += shard["step"].values.tolist()
+    if not counted:
+        raise FileNotFoundError(f"{run}: expected counts/<shard>.zarr in this folder, but there is none")
+    nearest = min(counted, key=lambda other: abs(other - step))
+    raise ValueError(f"--step: expected a counted step of {run} (nearest: {nearest}), but got {step}")
 
 
 def check_settings(network: dict[str, Any], batch_size: int) -> None:
@@ -177,7 +183,8 @@ def main() -> None:
     try:
         agree = recount(arguments.run, arguments.step)
     except (OSError, ValueError) as error:
-        sys.exit(f"recount: {error}")
+        print(f"recount: {error}", file=sys.stderr)
+        sys.exit(2)
     print(f"{'All layers agree' if agree else 'The counts DIFFER'}; {time.perf_counter() - started:.0f} s")
     sys.exit(0 if agree else 1)
 

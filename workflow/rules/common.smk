@@ -3,7 +3,6 @@ import base64
 from pathlib import Path
 
 import yaml
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version, validate
 
 from reluscope import figures as drawing
@@ -49,7 +48,9 @@ try:
     study = Study.from_config(config)
     check_results(study, remembered)
 except (ConfigError, SyntaxError) as error:
-    raise WorkflowError(str(error))
+    # one line that a person can act on, instead of Snakemake's four about this file
+    files = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
+    raise SystemExit(f"{files}: {error}")
 
 
 wildcard_constraints:

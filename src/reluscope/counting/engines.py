@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from reluscope.counting.compiled import NumbaCounter
 from reluscope.counting.device import TorchCounter
 from reluscope.counting.oracle import NumpyCounter
+from reluscope.hints import require_known
 
 
 class Counter(Protocol):
@@ -39,11 +39,7 @@ def counter_type(engine: str, device: torch.device) -> type[Counter]:
     Raises:
         ValueError: unknown engine.
     """
+    require_known("engine", engine, ["auto", *COUNTERS])
     if engine == "auto":
         engine = "numba" if device.type == "cpu" else "torch"
-    if engine not in COUNTERS:
-        known = ["auto", *COUNTERS]
-        near = difflib.get_close_matches(str(engine), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"engine: expected one of {', '.join(known)}, but got {engine!r}{hint}")
     return COUNTERS[engine]

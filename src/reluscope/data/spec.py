@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reluscope.data.image_tree import scan_tree
+from reluscope.hints import did_you_mean, require_known
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
 
@@ -56,8 +56,7 @@ class DataSpec:
         """
         section = _section("data", config, _KEYS)
         name = section.get("name")
-        if name not in DATASETS:
-            raise ValueError(f"data.name: expected {_one_of(DATASETS)} but got {name!r}{_nearest(name, DATASETS)}")
+        require_known("data.name", name, DATASETS)
         augmentation = _section("data.augmentation", section.get("augmentation", {}), _AUGMENTATION_KEYS)
         flip = augmentation.get("flip", name != "digits")
         if not isinstance(flip, bool):
@@ -145,7 +144,7 @@ def _section(key: str, section: Any, allowed: tuple[str, ...]) -> dict[str, Any]
         raise ValueError(f"{key}: expected a mapping with the keys {', '.join(allowed)} but got {section!r}")
     for name in section:
         if name not in allowed:
-            raise ValueError(f"{key}.{name}: unknown key; expected {_one_of(allowed)}{_nearest(name, allowed)}")
+            raise ValueError(f"{key}: unknown key {name!r}{did_you_mean(name, allowed)}")
     return {name: value for name, value in section.items() if value is not None}
 
 
@@ -165,12 +164,3 @@ def _integer(key: str, value: Any, minimum: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ValueError(f"{key}: expected an integer of at least {minimum} but got {value!r}")
     return value
-
-
-def _one_of(names: Iterable[str]) -> str:
-    return "one of " + ", ".join(names)
-
-
-def _nearest(name: Any, names: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(str(name), names, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

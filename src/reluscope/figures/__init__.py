@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from reluscope import sources
-from reluscope.figures.inputs import require_known
+from reluscope.hints import require_known
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,7 +27,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from reluscope.figures.inputs import SeriesByRun, mean_over_seeds, require_known, require_series, stage_starts
+from reluscope.figures.inputs import SeriesByRun, mean_over_seeds, require_series, stage_starts
 from reluscope.figures.style import (
     CHARACTER,
     FONT_SIZE,
@@ -42,6 +42,7 @@ from reluscope.figures.style import (
     thin_frame,
     wrap_bold,
 )
+from reluscope.hints import require_known
 from reluscope.series import MeasureSeries
 
 MeasuresAs = Literal["rows", "columns"]

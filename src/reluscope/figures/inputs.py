@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reluscope.hints import require_known
 from reluscope.series import MeasureSeries
 
 SeriesByRun = Mapping[str, Mapping[str, Sequence[MeasureSeries]]]
 """run -> measure -> its values, one series a seed."""
-
-
-def require_known(what: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a name that is not among `known`.
-
-    Raises:
-        ValueError: it is not; says `what` it was to name, what is allowed, and the nearest allowed name.
-    """
-    known = list(known)
-    if name not in known:
-        near = difflib.get_close_matches(name, known)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{what}: expected one of {', '.join(known)}, but got {name!r}{hint}")
 
 
 def require_series(kind: str, series: SeriesByRun, runs: Iterable[str], measures: Sequence[str]) -> None:

@@ -7,20 +7,22 @@ measure is imported without the others.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reluscope import sources
+from reluscope.hints import did_you_mean
 
 KNOWN_NEEDS = frozenset({"initial", "final", "previous"})
 
 _FOLDER = Path(__file__).parent
 _PACKAGE = __name__.rpartition(".")[0]
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -95,17 +97,21 @@ def find(name: str) -> Measure:
     )
 
 
-def check_options(name: str, options: Iterable[str]) -> None:
-    """Refuse options that the measure `name` does not have.  Imports no measure.
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse options that the measure `name` does not have, and values of another type than the option's default.
+
+    Whole numbers pass for numbers. Imports the measure only where there are options.
 
     Raises:
-        ValueError: the measure or one of the options is unknown.
+        ValueError: the measure or one of the options is unknown, or a value is of another type.
     """
     known = _definition(name).optional
-    for option in options:
+    for option, value in options.items():
         if option not in known:
-            allowed = ", ".join(known) or "none"
-            raise ValueError(f"measure {name!r}: expected options {allowed}, but got {option!r}{_hint(option, known)}")
+            raise ValueError(f"unknown option {option!r}{did_you_mean(option, known)}")
+        kind = type(find(name).options[option])
+        if kind in _KINDS and type(value) is not kind and (kind, type(value)) != (float, int):
+            raise ValueError(f"{option}: expected {_KINDS[kind]}, got {value!r}")
 
 
 def source_files(name: str) -> list[Path]:
@@ -166,13 +172,7 @@ def _definition(name: str) -> _Definition:
     """The definition of the measure `name`, or an error that says why there is none."""
     definitions = _definitions()
     if name not in definitions:
-        known = names()
-        raise ValueError(f"measure: expected one of {', '.join(known)}, but got {name!r}{_hint(name, known)}")
+        raise ValueError(f"unknown measure {name!r}{did_you_mean(name, names())}")
     if reasons := definitions[name].unknown:
         raise ValueError(f"measure {name!r}: the function exists, but is no measure: {', '.join(reasons)}")
     return definitions[name]
-
-
-def _hint(given: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(given, list(known))
-    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -5,10 +5,11 @@ A name is a family and, optionally, a depth: ``"resnet20"``, ``"fixup_resnet32"`
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from reluscope.hints import did_you_mean, require_known
 
 DEFAULT_DEPTH = 20
 
@@ -92,11 +93,7 @@ def resolve_network(
     if named_depth is None:
         named_depth = DEFAULT_DEPTH if depth is None else depth
     _check_depth(named_depth)
-    if activation not in NEGATIVE_SLOPES:
-        raise ValueError(
-            f"activation: expected one of {', '.join(NEGATIVE_SLOPES)}, but got {activation!r}"
-            + _did_you_mean(str(activation), NEGATIVE_SLOPES)
-        )
+    require_known("activation", activation, NEGATIVE_SLOPES)
     return NetworkSpec(family, named_depth, activation, _resolve_widths(family, widths))
 
 
@@ -105,16 +102,9 @@ def _split_name(name: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(.*?)([0-9]*)", str(name))
     family, digits = match.groups() if match else (str(name), "")
     if family not in FAMILIES:
-        raise ValueError(
-            f"network: expected one of {', '.join(network_families())}, with or without a depth such as 20, "
-            f"but got {name!r}" + _did_you_mean(family, FAMILIES, suffix=digits)
-        )
+        place = f" in {name!r}" if digits else ""
+        raise ValueError(f"network: unknown family {family!r}{place}{did_you_mean(family, network_families())}")
     return family, int(digits) if digits else None
-
-
-def _did_you_mean(given: str, allowed: Iterable[str], suffix: str = "") -> str:
-    nearest = difflib.get_close_matches(given.lower(), list(allowed), n=1)
-    return f"; did you mean {nearest[0] + suffix!r}?" if nearest else ""
 
 
 def _is_positive_integer(value: object) -> bool:

@@ -91,8 +91,10 @@ def wave(reading: Reading) -> float:
     steps = np.rint(time[1:] * reading.run.num_steps).astype(int)
     if rates is None or any(step not in rates for step in steps.tolist()):
         raise MissingError(f"{reading.run.name}: no learning rate of the counted steps")
-    change = np.diff([rates[step] for step in steps.tolist()])
-    return float(np.corrcoef(change, np.diff(values[1:].mean(axis=1)))[0, 1])
+    rate, similarity = np.diff([rates[step] for step in steps.tolist()]), np.diff(values[1:].mean(axis=1))
+    if len(rate) < 2 or not rate.std() or not similarity.std():
+        raise MissingError(f"{reading.run.name}: learning rate and similarity do not both change")
+    return float(np.corrcoef(rate, similarity)[0, 1])
 
 
 def arrivals(reading: Reading) -> Numbers:

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import yaml
+
+from reluscope.hints import did_you_mean, require_known
+
+_KINDS = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "null": "nothing",
+    "number": "a number",
+    "object": "a mapping",
+    "string": "text",
+}
+"""JSON schema's types, in words."""
+
+_BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+
+_SHARES = {"milestones", "share", "shares", "warmup"}
+"""Keys given as fractions of the training, which are easily taken for epochs or steps."""
+
+_NUMBER = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?(?:[eE]([-+]?)([0-9]{1,2}))?")
+"""The parts of a number as people write it; YAML 1.1 takes a power of ten only with a point and a sign."""
+
+_LONGEST = 60  # characters of a value that a message repeats
 
 
 class ConfigError(ValueError):
@@ -45,12 +73,20 @@ def _read(file: str, folder: Path) -> dict[str, Any]:
         known = ", ".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*.yaml")))
         raise ConfigError(f"extends: expected a file in {folder} ({known}), got {file!r}")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
-        raise ConfigError(f"extends: {file}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"extends: {file}: {_where(error)}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"extends: {file}: expected a mapping, got {type(content).__name__}")
     return content
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """A YAML error in one line, beginning with the line where reading stopped."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    begun = f" {error.context} from line {error.context_mark.line + 1}:" if error.context_mark else ""
+    return f"line {error.problem_mark.line + 1}:{begun} {error.problem}"
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,31 +108,68 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
         ConfigError: one line that names the key, what was given and what is allowed.
     """
     errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
-    if (error := jsonschema.exceptions.best_match(errors)) is None:
-        return
-    key = ".".join(str(part) for part in error.absolute_path) or "config"
-    if error.validator == "additionalProperties":
-        allowed = list(error.schema.get("properties", {}))
-        unknown = [name for name in error.instance if name not in allowed]
-        raise ConfigError(f"{key}: unknown key {unknown[0]!r}{hint(unknown[0], allowed)}")
-    if error.validator == "enum":
-        raise ConfigError(f"{key}: got {error.instance!r}{hint(error.instance, map(str, error.validator_value))}")
-    if error.validator == "type":
-        expected = error.validator_value
-        expected = expected if isinstance(expected, str) else " or ".join(expected)
-        raise ConfigError(f"{key}: expected {expected}, got {error.instance!r}")
-    raise ConfigError(f"{key}: {' '.join(error.message.split())}")
+    if (error := jsonschema.exceptions.best_match(errors)) is not None:
+        key = ".".join(str(part) for part in error.absolute_path) or "config"
+        raise ConfigError(f"{key}: {_sentence(error)}")
 
 
 def known(name: str, allowed: Iterable[str], what: str) -> str:
-    """`name`, which must be one of `allowed`."""
-    if name not in (names := list(allowed)):
-        raise ConfigError(f"unknown {what} {name!r}{hint(name, names)}")
+    """`name`, which must be one of `allowed`.  Raises ValueError, which names `what` was asked for."""
+    require_known(what, name, names := list(allowed))
     return name
 
 
-def hint(name: object, allowed: Iterable[str]) -> str:
-    """What was probably meant, or everything there is."""
-    names = list(allowed)
-    near = difflib.get_close_matches(str(name), names, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; allowed are {', '.join(names)}"
+def _sentence(error: jsonschema.ValidationError) -> str:
+    """What is wrong, in words; JSON schema's own where it has no words here."""
+    given, limit = error.instance, error.validator_value
+    match error.validator:
+        case "additionalProperties":
+            allowed = list(error.schema.get("properties", {}))
+            unknown = next(name for name in given if name not in allowed)
+            return f"unknown key {unknown!r}{did_you_mean(unknown, allowed)}"
+        case "required":
+            return f"missing key {next(name for name in limit if name not in given)!r}"
+        case "enum":
+            return f"unknown {_shown(given)}{did_you_mean(given, limit)}"
+        case "type":
+            kinds = [limit] if isinstance(limit, str) else limit
+            return (
+                f"expected {' or '.join(_KINDS[kind] for kind in kinds)}, got {_shown(given)}{_as_number(given, kinds)}"
+            )
+        case "pattern":
+            return f"a name may hold letters, digits, - and _, and begins with a letter or digit, got {given!r}"
+        case "uniqueItems":
+            repeated = next(item for position, item in enumerate(given) if item in given[:position])
+            return f"expected every entry once, got {_shown(repeated)} more than once"
+        case "minItems" | "minProperties":
+            return f"expected at least {limit} {'entry' if limit == 1 else 'entries'}, got {len(given) or 'none'}"
+        case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
+            share = "; it is a fraction of the training, 0.5 for half" if _is_share(error) else ""
+            return f"expected {_BOUNDS[error.validator]} {limit}, got {given}{share}"
+    return " ".join(error.message.split())
+
+
+def _is_share(error: jsonschema.ValidationError) -> bool:
+    return next(part for part in reversed(error.absolute_path) if isinstance(part, str)) in _SHARES
+
+
+def _shown(value: object) -> str:
+    """A value as it looks in YAML, cut where it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _as_number(given: object, kinds: Sequence[str]) -> str:
+    """How to write the number that a text looks like, where a number is expected."""
+    if not isinstance(given, str) or not (match := _NUMBER.fullmatch(given)):
+        return ""
+    whole, fraction, sign, exponent = match.groups()
+    if "integer" in kinds and float(given).is_integer():
+        number = f"{float(given):.0f}"  # a power of ten would be read as a float
+    elif "number" in kinds:
+        number = f"{whole}{fraction or '.0'}e{sign or '+'}{exponent}" if exponent else given
+    else:
+        return ""
+    return f"; {f'YAML reads {given} as text' if exponent else 'in quotes it is text'}: write {number}"

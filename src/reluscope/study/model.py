@@ -129,7 +129,10 @@ class Study:
         methods = METHODS | {n: method_from_config(n, s or {}) for n, s in config.get("methods", {}).items()}
         options = {name: dict(given or {}) for name, given in config.get("measures", {}).items()}
         for name, given in options.items():
-            measures.check_options(name, given)
+            try:
+                measures.check_options(name, given)
+            except ValueError as error:
+                raise ConfigError(f"measures.{name}: {error}") from error
         specs = {name: _trainings(name, entry, config, methods) for name, entry in config["runs"].items()}
         drawn = {name: _figure(name, section, specs, config) for name, section in config.get("figures", {}).items()}
         runs = {}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from reluscope.hints import did_you_mean, require_known
 
 _UNIT_INTERVAL = {"momentum", "min_momentum", "warmup", "decay", "batch_norm_momentum"}
 
@@ -19,7 +20,9 @@ def _checked(field: dataclasses.Field[Any], value: Any) -> Any:
         except (TypeError, ValueError):
             raise ValueError(f"milestones: expected a list of fractions of the training, got {value!r}") from None
         if not all(0 < v < 1 for v in value) or list(value) != sorted(value):
-            raise ValueError(f"milestones: expected ascending fractions between 0 and 1, got {list(value)}")
+            raise ValueError(
+                f"milestones: expected ascending fractions of the training, 0.5 for half, got {list(value)}"
+            )
         return value
     if isinstance(field.default, bool):
         if not isinstance(value, bool):
@@ -135,8 +138,10 @@ def method_from_config(name: str, section: Mapping[str, Any]) -> Method:
     """
     section = dict(section)
     schedule = section.pop("schedule", METHODS[name].schedule if name in METHODS else None)
-    if schedule not in SCHEDULES:
-        raise ValueError(f"methods.{name}.schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    if schedule is None:
+        *most, last = SCHEDULES
+        raise ValueError(f"methods.{name}: a method under a new name needs schedule: {', '.join(most)} or {last}")
+    require_known(f"methods.{name}.schedule", schedule, SCHEDULES)
     base = METHODS.get(name, SCHEDULES[schedule]())
     if base.schedule != schedule:
         raise ValueError(
@@ -145,9 +150,8 @@ def method_from_config(name: str, section: Mapping[str, Any]) -> Method:
     allowed = [f.name for f in dataclasses.fields(base)]
     for key in section:
         if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, 1)
-            hint = f"did you mean {near[0]}?" if near else f"allowed are {', '.join(allowed)}"
-            raise ValueError(f"methods.{name}.{key}: not a setting of the {schedule} schedule; {hint}")
+            hint = did_you_mean(key, allowed)
+            raise ValueError(f"methods.{name}.{key}: not a setting of the {schedule} schedule{hint}")
     try:
         return dataclasses.replace(base, **section)
     except ValueError as error:

@@ -1,0 +1,39 @@
+"""What was probably meant: the one way in which this package answers a name that it does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_FEW = 8  # names that are read at a glance
+
+
+def did_you_mean(given: object, allowed: Iterable[object]) -> str:
+    """The end of a message about an unknown name.
+
+    Few allowed names are all listed, after the nearest one; of many only the nearest ones, up to three, are named,
+    unless none is near. Upper and lower case are near to each other.
+
+    Returns:
+        Such as ``"; did you mean 'step'? allowed are epoch, step"``; it begins with "; ".
+    """
+    names = [str(name) for name in allowed]
+    if not names:
+        return "; there is none to choose from"
+    few = len(names) <= _FEW
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(given).lower(), by_lower, n=1 if few else 3)
+    question = f" did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""
+    listing = f" allowed are {', '.join(names)}" if few or not near else ""
+    return f";{question}{listing}"
+
+
+def require_known(key: str, given: object, allowed: Iterable[object]) -> None:
+    """Refuse a name that is not among `allowed`.
+
+    Raises:
+        ValueError: it is not; one line that says which `key` it was given for, and what was probably meant.
+    """
+    names = list(allowed)
+    if given not in names:
+        raise ValueError(f"{key}: unknown {given!r}{did_you_mean(given, names)}")
