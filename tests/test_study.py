@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,10 @@ class TestExtends:
         (tmp_path / "over.yaml").write_text("extends: [base.yaml]\nruns: {a: {method: cyclic}, b: null}\n")
         (tmp_path / "loop.yaml").write_text("extends: [loop.yaml]\n")
         (tmp_path / "list.yaml").write_text("- 1\n")
-        (tmp_path / "torn.yaml").write_text("a: [1\n")
+        (tmp_path / "torn.yaml").write_text("study: x\na: [1,\n  2\n")
+        (tmp_path / "tab.yaml").write_text("study: x\nruns:\n\ta: 1\n")
+        (tmp_path / "alias.yaml").write_text("study: x\ndata: *there\n")
+        (tmp_path / "binary.yaml").write_bytes(b"a: \xff\n")
         return tmp_path
 
     def test_mappings_merge_and_null_takes_away(self, folder: Path) -> None:
@@ -133,7 +137,13 @@ class TestExtends:
             (["../x.yaml"], "got '../x.yaml'"),
             (["loop.yaml"], "extends: loop.yaml extends loop.yaml"),
             (["list.yaml"], "list.yaml: expected a mapping, got list"),
-            (["torn.yaml"], "torn.yaml: while parsing"),
+            (
+                ["torn.yaml"],
+                r"^extends: torn\.yaml: line 4: while parsing a flow sequence from line 2: expected ',' or",
+            ),
+            (["tab.yaml"], r"^extends: tab\.yaml: line 3: .* cannot start any token$"),
+            (["alias.yaml"], r"^extends: alias\.yaml: line 2: found undefined alias 'there'$"),
+            (["binary.yaml"], r"^extends: binary\.yaml: .*position 3$"),
             ("base.yaml", "expected a list of files, got 'base.yaml'"),
         ],
     )
@@ -154,30 +164,77 @@ def test_two_ways_to_name_a_network_are_one_setting(schema) -> None:
     [
         (("stdy",), "x", "config: unknown key 'stdy'; did you mean 'study'?"),
         (("runs", "a", "netwrk"), "x", "runs.a: unknown key 'netwrk'; did you mean 'network'?"),
-        (("runs", "a", "network"), "resnt20", "runs.a: network: expected one of convnet, fixup_resnet"),
+        (
+            ("runs", "a", "network"),
+            "resnt20",
+            "runs.a: network: unknown family 'resnt' in 'resnt20'; did you mean 'resnet'?",
+        ),
         (("runs", "a", "network"), "resnet9", "runs.a: depth: expected 6n + 2 (8, 14, 20, ...; nearest: 8 and 14)"),
-        (("runs", "a", "method"), "cycle", "runs.a: unknown method 'cycle'; did you mean 'cyclic'?"),
-        (("runs", "a", "seeds"), [-1], "runs.a.seeds.0: -1 is less than the minimum of 0"),
-        (("runs", "a", "seeds"), [0, 0], "has non-unique elements"),
-        (("runs", "../x"), {"network": "resnet8"}, "'../x' does not match"),
-        (("data", "name"), "cifar", "data.name: got 'cifar'; did you mean 'cifar10'?"),
+        (("runs", "a", "method"), "cycle", "runs.a: method: unknown 'cycle'; did you mean 'cyclic'?"),
+        (("runs", "a", "seeds"), [-1], "runs.a.seeds.0: expected at least 0, got -1"),
+        (("runs", "a", "seeds"), [4, 2, 3, 2], "runs.a.seeds: expected every entry once, got 2 more than once"),
+        (("runs", "a", "seeds"), [], "runs.a.seeds: expected at least 1 entry, got none"),
+        (("runs",), {}, "runs: expected at least 1 entry, got none"),
+        (("runs", "a"), {"title": "A"}, "runs.a: missing key 'network'"),
+        (
+            ("runs", "../x"),
+            {"network": "resnet8"},
+            "runs: a name may hold letters, digits, - and _, and begins with a letter or digit, got '../x'",
+        ),
+        (("study",), "my study", "study: a name may hold letters, digits, - and _, and begins with a letter or digit"),
+        (
+            ("data", "name"),
+            "cifar",
+            "data.name: unknown 'cifar'; did you mean 'cifar10'? allowed are digits, cifar10, ",
+        ),
         (("data", "images"), 99_999, "runs.a: data.images: expected at most 1500"),
         (("counting", "steps"), {"list": [7]}, "figures.f: steps.list: step 7 is beyond the last step, 6"),
         (("counting", "steps"), {"evry": 7}, "counting.steps: unknown key 'evry'; did you mean 'every'?"),
-        (("counting", "batch_size"), "big", "counting.batch_size: expected integer, got 'big'"),
+        (("counting", "batch_size"), "big", "counting.batch_size: expected a whole number, got 'big'"),
+        (("counting", "batch_size"), None, "counting.batch_size: expected a whole number, got nothing"),
+        (("counting", "batch_size"), True, "counting.batch_size: expected a whole number, got true"),
+        (("counting", "batch_size"), "x" * 99, f"expected a whole number, got '{'x' * 59}..."),
+        (("runs", "a", "network"), 8, "runs.a.network: expected text or a mapping, got 8"),
+        (("methods", "stepwise", "decay"), 1.5, "methods.stepwise.decay: expected at most 1, got 1.5"),
+        (
+            ("methods", "stepwise", "milestones"),
+            [0.5, 150],
+            "milestones.1: expected less than 1, got 150; it is a fraction of the training, 0.5 for half",
+        ),
+        (
+            ("methods", "stepwise", "milestones"),
+            [0],
+            "methods.stepwise.milestones.0: expected more than 0, got 0; it is a fraction of the training",
+        ),
+        (
+            ("counting", "steps"),
+            {"shares": [0.5, 3]},
+            "counting.steps.shares.1: expected at most 1, got 3; it is a frac",
+        ),
+        (("counting", "steps"), {"every": 1, "list": [1]}, ", shares, got every and list"),
         (("methods", "stepwise", "epoch"), 3, "methods.stepwise: unknown key 'epoch'; did you mean 'epochs'?"),
         (("methods", "stepwise", "cycles"), 3, "methods.stepwise.cycles: not a setting of the stepwise schedule"),
         (
             ("methods", "own"),
             {"epochs": 3},
-            "methods.own.schedule: expected one of stepwise, cyclic, one_cycle, got None",
+            "methods.own: a method under a new name needs schedule: stepwise, cyclic or one_cycle",
         ),
-        (("measures", "entrpy"), None, "did you mean entropy"),
-        (("measures", "occupancy"), {"slot": 3}, "occupancy"),
-        (("figures", "f", "measures"), ["distinct"], "figures.f: "),
-        (("figures", "f", "runs"), ["c"], "figures.f: unknown run 'c'; allowed are a, b"),
-        (("figures", "f", "kind"), "heatmap", "figures.f.kind: got 'heatmap'; did you mean 'heatmaps'?"),
-        (("figures", "f", "scale"), "log", "figures.f.scale: got 'log'"),
+        (("measures", "entrpy"), None, "measures.entrpy: unknown measure 'entrpy'; did you mean 'entropy'?"),
+        (("measures", "occupancy"), {"slot": 3}, "measures.occupancy: unknown option 'slot'; did you mean 'slots'?"),
+        (
+            ("measures", "occupancy"),
+            {"slots": "many"},
+            "measures.occupancy: slots: expected a whole number, got 'many'",
+        ),
+        (("figures", "f", "measures"), ["distinct"], "figures.f: unknown measure 'distinct'; did you mean 'distinct_"),
+        (("figures", "f", "runs"), ["c"], "figures.f: run: unknown 'c'; allowed are a, b"),
+        (("figures", "f", "runs"), ["a", "a"], "figures.f.runs: expected every entry once, got 'a' more than once"),
+        (
+            ("figures", "f", "kind"),
+            "heatmap",
+            "figures.f.kind: unknown 'heatmap'; did you mean 'heatmaps'? allowed are heatmaps, profiles",
+        ),
+        (("figures", "f", "time"), "hour", "figures.f.time: unknown 'hour'; allowed are epoch, step"),
     ],
 )
 def test_a_mistake_is_one_clear_line(schema, path, value, message) -> None:
@@ -185,6 +242,57 @@ def test_a_mistake_is_one_clear_line(schema, path, value, message) -> None:
         study(changed(*path, to=value), schema)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "written", "advice"),
+    [
+        (
+            ("methods", "stepwise", "weight_decay"),
+            "1e-4",
+            "a number, got '1e-4'; YAML reads 1e-4 as text: write 1.0e-4",
+        ),
+        (("methods", "stepwise", "weight_decay"), "1.5E3", "YAML reads 1.5E3 as text: write 1.5e+3"),
+        (("methods", "stepwise", "weight_decay"), "-2e-5", "YAML reads -2e-5 as text: write -2.0e-5"),
+        (("methods", "stepwise", "weight_decay"), "'0.5'", "got '0.5'; in quotes it is text: write 0.5"),
+        (("data", "images"), "1e3", "a whole number, got '1e3'; YAML reads 1e3 as text: write 1000"),
+        (("data", "images"), "'5'", "a whole number, got '5'; in quotes it is text: write 5"),
+    ],
+)
+def test_a_number_that_yaml_reads_as_text_comes_with_the_number_to_write(schema, path, written, advice) -> None:
+    """The advice is taken as well: read as YAML, it is the number that was meant."""
+    with pytest.raises(ConfigError) as error:
+        check(changed(*path, to=yaml.safe_load(written)), schema)
+    assert str(error.value).startswith(f"{'.'.join(path)}: expected a ")
+    assert str(error.value).endswith(advice)
+    number = yaml.safe_load(advice.rpartition("write ")[2])
+    assert not isinstance(number, str)
+    assert number == float(written.strip("'"))
+
+
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        (("data", "images"), "1e-4"),
+        (("data", "images"), "ten"),
+        (("runs", "a", "seeds"), "1e3"),
+        (("methods", "stepwise", "nesterov"), "1e3"),
+    ],
+)
+def test_what_is_no_such_number_comes_with_no_advice(schema, path, written) -> None:
+    with pytest.raises(ConfigError, match=f"got '{written}'$"):
+        check(changed(*path, to=written), schema)
+
+
+def test_bounds_of_a_run_named_like_a_share_are_no_shares(schema) -> None:
+    with pytest.raises(ConfigError, match=r"^runs\.shares\.seeds\.0: expected at least 0, got -1$"):
+        check(changed("runs", "shares", to={"network": "resnet8", "seeds": [-1]}), schema)
+
+
+def test_every_pattern_of_the_schema_is_that_of_names(repository: Path) -> None:
+    """The sentence about names answers any pattern that does not match."""
+    text = (repository / "workflow/schemas/config.schema.yaml").read_text()
+    assert set(re.findall(r"pattern: (.*)", text)) == {'"^[A-Za-z0-9][A-Za-z0-9_-]*$"'}
 
 
 def test_a_missing_image_folder_is_met_before_any_job(schema, tmp_path: Path) -> None:

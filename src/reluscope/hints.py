@@ -22,9 +22,9 @@ def did_you_mean(given: object, allowed: Iterable[object]) -> str:
         return "; there is none to choose from"
     few = len(names) <= _FEW
     by_lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(given).lower(), by_lower, n=1 if few else 3)
+    near = difflib.get_close_matches(given.lower(), by_lower, n=1 if few else 3) if isinstance(given, str) else []
     question = f" did you mean {' or '.join(repr(by_lower[name]) for name in near)}?" if near else ""
-    listing = f" allowed are {', '.join(names)}" if few or not near else ""
+    listing = f" allowed {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if few or not near else ""
     return f";{question}{listing}"
 
 

@@ -41,9 +41,9 @@ def test_to_dict_survives_json_and_makes_the_same_spec(name: str) -> None:
     ("config", "message"),
     [
         ([], "data: expected a mapping"),
-        ({}, "data.name: expected one of digits, .* got None"),
-        ({"name": "cifar"}, "data.name: .* got 'cifar'; did you mean 'cifar10'"),
-        ({"name": "digits", "image": 3}, "data.image: unknown key; .* did you mean 'images'"),
+        ({}, "data.name: unknown None; allowed are digits, cifar10, cifar100, imagefolder$"),
+        ({"name": "cifar"}, "data.name: unknown 'cifar'; did you mean 'cifar10'"),
+        ({"name": "digits", "image": 3}, "data: unknown key 'image'; did you mean 'images'"),
         ({"name": "digits", "images": 0}, "data.images: expected an integer of at least 1 but got 0"),
         ({"name": "digits", "images": True}, "data.images: expected an integer .* got True"),
         ({"name": "digits", "images": "many"}, "data.images: expected an integer .* got 'many'"),
@@ -52,7 +52,10 @@ def test_to_dict_survives_json_and_makes_the_same_spec(name: str) -> None:
         ({"name": "imagefolder"}, "data.path: expected the path .* imagefolder but got None"),
         ({"name": "cifar10", "path": 3}, "data.path: expected the path .* got 3"),
         ({"name": "digits", "augmentation": True}, "data.augmentation: expected a mapping .* got True"),
-        ({"name": "digits", "augmentation": {"flips": True}}, "data.augmentation.flips: .* did you mean 'flip'"),
+        (
+            {"name": "digits", "augmentation": {"flips": True}},
+            "data.augmentation: unknown key 'flips'; did you mean 'flip'",
+        ),
         ({"name": "digits", "augmentation": {"flip": 1}}, "data.augmentation.flip: expected true or false but got 1"),
         (
             {"name": "digits", "augmentation": {"crop_padding": -1}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 import reluscope
 from reluscope import measures
+from reluscope.patterns import PatternCounts
 
 PACKAGE = Path(reluscope.__file__).parent
 
@@ -72,9 +74,11 @@ def test_functions_of_two_states_are_reachable_but_no_measures() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="but got 'relative_entropi'; did you mean relative_entropy"):
+    with pytest.raises(ValueError, match="unknown measure 'relative_entropi'; did you mean 'relative_entropy'"):
         measures.find("relative_entropi")
-    with pytest.raises(ValueError, match=r"but got 'nonsense'$"):
+    with pytest.raises(
+        ValueError, match=r"unknown measure 'nonsense'; allowed are appeared, .*, weighted_jaccard_to_previous$"
+    ):
         measures.source_files("nonsense")
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = measures.nonsense
@@ -83,12 +87,29 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 def test_options_are_checked() -> None:
     measures.check_options("occupancy", {"slots": 5})
     measures.check_options("entropy", {})
-    with pytest.raises(ValueError, match="'occupancy': expected options slots, but got 'slot'; did you mean slots"):
+    with pytest.raises(ValueError, match=r"unknown option 'slot'; did you mean 'slots'\? allowed is slots$"):
         measures.check_options("occupancy", {"slot": 5})
-    with pytest.raises(ValueError, match="'entropy': expected options none, but got 'slots'"):
+    with pytest.raises(ValueError, match=r"unknown option 'slots'; there is none to choose from$"):
         measures.check_options("entropy", {"slots": 5})
-    with pytest.raises(ValueError, match="'jaccard_to_final': expected options none, but got 'final'"):
+    with pytest.raises(ValueError, match="unknown option 'final'; there is none"):
         measures.check_options("jaccard_to_final", {"final": 5})
+
+
+@pytest.mark.parametrize("value", ["many", "5", 5.0, True, None, [5]])
+def test_an_options_value_has_the_type_of_its_default(value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^slots: expected a whole number, got {re.escape(repr(value))}$"):
+        measures.check_options("occupancy", {"slots": value})
+
+
+def test_a_whole_number_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def occupancy(counts: PatternCounts, slots: float = 0.5) -> float:
+        return slots
+
+    monkeypatch.setattr("reluscope.measures._discovery.load_function", lambda name: occupancy)
+    measures.check_options("occupancy", {"slots": 1})
+    measures.check_options("occupancy", {"slots": 1.5})
+    with pytest.raises(ValueError, match=r"^slots: expected a number, got True$"):
+        measures.check_options("occupancy", {"slots": True})
 
 
 def test_source_files_are_the_file_and_its_imports() -> None:

@@ -222,5 +222,5 @@ def test_refuses_no_channels_or_classes(option):
 
 
 def test_refuses_unknown_names():
-    with pytest.raises(ValueError, match="did you mean 'toynet20'"):
+    with pytest.raises(ValueError, match="did you mean 'toynet'"):
         reluscope.build_network("toynett20")

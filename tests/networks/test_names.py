@@ -35,13 +35,18 @@ def test_blocks_per_stage(depth, blocks_per_stage):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnt20", {}, "network: expected one of convnet, .*, but got 'resnt20'; did you mean 'resnet20'\\?"),
-        ("ResNet20", {}, "but got 'ResNet20'; did you mean 'resnet20'\\?"),
-        ("vgg", {}, "but got 'vgg'$"),
-        ("", {}, "network: expected one of .* but got ''$"),
-        ("20", {}, "network: expected one of .* but got '20'$"),
-        ("resnet20\n", {}, "network: expected one of"),
-        (None, {}, "network: expected one of .* but got None"),
+        (
+            "resnt20",
+            {},
+            "^network: unknown family 'resnt' in 'resnt20'; did you mean 'resnet'\\? "
+            "allowed are convnet, fixup_resnet, pyramidnet, resnet, toynet$",
+        ),
+        ("ResNet20", {}, "unknown family 'ResNet' in 'ResNet20'; did you mean 'resnet'\\?"),
+        ("vgg", {}, "unknown family 'vgg'; allowed are convnet, "),
+        ("", {}, "network: unknown family ''; allowed are"),
+        ("20", {}, "network: unknown family '' in '20'; allowed are"),
+        ("resnet20\n", {}, "network: unknown family 'resnet20.*did you mean 'resnet'"),
+        (None, {}, "network: unknown family None; allowed are"),
         ("resnet20", {"depth": 32}, "depth: expected 20, as in network 'resnet20', but got 32"),
         ("resnet18", {}, "nearest: 14 and 20\\), but got 18"),
         ("resnet", {"depth": 21}, "nearest: 20 and 26\\), but got 21"),
@@ -49,8 +54,8 @@ def test_blocks_per_stage(depth, blocks_per_stage):
         ("resnet0", {}, "depth: expected an integer 6n \\+ 2 .* but got 0"),
         ("resnet", {"depth": "20"}, "depth: expected an integer 6n \\+ 2 .* but got '20'"),
         ("resnet", {"depth": 20.0}, "depth: expected an integer 6n \\+ 2 .* but got 20.0"),
-        ("resnet20", {"activation": "rellu"}, "activation: expected one of relu, prelu, .*did you mean 'relu'\\?"),
-        ("resnet20", {"activation": None}, "activation: expected one of relu, prelu, leaky_relu, but got None"),
+        ("resnet20", {"activation": "rellu"}, "activation: unknown 'rellu'; did you mean 'relu'\\? allowed are relu, "),
+        ("resnet20", {"activation": None}, "activation: unknown None; allowed are relu, prelu, leaky_relu$"),
         (
             "resnet20",
             {"widths": [16, 32]},

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +28,7 @@ runs:
   b: {network: {name: convnet8, activation: prelu}, seeds: [0, 1]}
 measures:
   entropy: {}
+scorecard: true
 figures:
   f: {runs: [a, b], measures: [distinct_patterns, weighted_jaccard_to_final], title: "Tiny"}
 """
@@ -41,6 +45,10 @@ class Clone:
             copy(source, folder / part)
         self.configure(CONFIG)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder / "src")}
+
     def configure(self, config: str) -> None:
         (self.folder / "config.yaml").write_text(config)
 
@@ -48,7 +56,7 @@ class Clone:
         return subprocess.run(
             [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder / "src")},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -60,9 +68,9 @@ class Clone:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    def planned(self) -> Counter[str]:
+    def planned(self, *arguments: str) -> Counter[str]:
         """Jobs that a run would execute now, by rule."""
-        printed = self.run("--dry-run")
+        printed = self.run("--dry-run", *arguments)
         table = printed.partition("Job stats:")[2].partition("\n\n")[0]
         jobs = {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
         return Counter({rule: n for rule, n in jobs.items() if rule not in ("all", "total")})
@@ -79,6 +87,8 @@ def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Clon
     clone = Clone(repository, tmp_path_factory.mktemp("clone"))
     printed = clone.run()
     assert "made results/figures/f.png" in printed
+    assert "made results/scorecard.md" in printed
+    assert "made 9 measures" in printed
     return clone
 
 
@@ -138,16 +148,31 @@ def test_nothing_is_left_to_do(finished: Clone) -> None:
         ("config.yaml", "Tiny", "Another title", {"figure": 1}),
         ("config.yaml", "\nruns:", "\n# a comment\nruns:", {}),
         ("config.yaml", "entropy: {}", "entropy: {}\n  appeared: {}", {"measure": 3}),
-        ("config.yaml", "seeds: [0, 1]", "seeds: [0, 1, 2]", {"train": 1, "count": 2, "measure": 3, "figure": 1}),
-        ("config.yaml", "batch_size: 50, steps", "batch_size: 20, steps", {"count": 6, "measure": 9, "figure": 1}),
+        (
+            "config.yaml",
+            "seeds: [0, 1]",
+            "seeds: [0, 1, 2]",
+            {"train": 1, "count": 2, "measure": 3, "figure": 1, "scorecard": 1},
+        ),
+        (
+            "config.yaml",
+            "batch_size: 50, steps",
+            "batch_size: 20, steps",
+            {"count": 6, "measure": 9, "figure": 1, "scorecard": 1},
+        ),
         ("config.yaml", "steps: {per_epoch: 1}", "steps: {list: [2, 3]}", {"count": 3, "measure": 9, "figure": 1}),
         (
             "config.yaml",
             "a: {network: resnet8}",
             "a: {network: convnet8}",
-            {"train": 1, "count": 2, "measure": 3, "figure": 1},
+            {"train": 1, "count": 2, "measure": 3, "figure": 1, "scorecard": 1},
         ),
-        ("config.yaml", "epochs: 2", "epochs: 2, decay: 0.5", {"train": 3, "count": 6, "measure": 9, "figure": 1}),
+        (
+            "config.yaml",
+            "epochs: 2",
+            "epochs: 2, decay: 0.5",
+            {"train": 3, "count": 6, "measure": 9, "figure": 1, "scorecard": 1},
+        ),
     ],
     ids=lambda value: value.partition("reluscope/")[2] or value if isinstance(value, str) else "",
 )
@@ -204,6 +229,7 @@ def test_a_mistake_stops_before_any_job(clone: Clone, old: str, new: str, messag
     assert message in stopped.stdout
     assert "Traceback" not in stopped.stdout
     assert "Select jobs" not in stopped.stdout
+    assert [line for line in stopped.stdout.splitlines() if line.startswith("config.yaml: ")]
 
 
 def test_a_failing_job_says_why_in_one_line(clone: Clone) -> None:
@@ -222,9 +248,55 @@ def test_a_failing_job_says_why_in_one_line(clone: Clone) -> None:
     assert "checksum" in log.read_text()
 
 
-def test_the_report_holds_the_figures(clone: Clone) -> None:
+def test_the_report_holds_figures_captions_and_scorecard(clone: Clone) -> None:
     clone.run("--report", "report.zip")
-    assert (clone.folder / "report.zip").stat().st_size > 50_000
+    with zipfile.ZipFile(clone.folder / "report.zip") as report:
+        names = {Path(name).name for name in report.namelist()}
+        assert {"f.png", "report.html"} <= names
+        page = report.read(next(name for name in report.namelist() if name.endswith("report.html"))).decode()
+    assert "each small picture is one run" in page
+    assert "The claims of Hartmann" in page
+
+
+def test_a_part_of_the_study_names_only_what_it_made(clone: Clone) -> None:
+    shutil.rmtree(clone.folder / "results")
+    shutil.rmtree(clone.folder / ".snakemake")
+    printed = clone.run("results/runs/a-seed0/weights.zarr")
+    assert "made" not in printed.split("100%")[-1]
+
+
+def test_a_study_may_live_elsewhere(clone: Clone, tmp_path: Path) -> None:
+    assert clone.planned("--directory", str(tmp_path / "elsewhere"))["train"] == 3
+
+
+@pytest.mark.slow
+def test_a_killed_workflow_goes_on_where_it_was(clone: Clone, bytes_below) -> None:
+    """Snakemake and its jobs killed in the middle of a training; the store ends as one that was never killed."""
+    clone.configure(CONFIG.replace("epochs: 2", "epochs: 300").replace("every: 1", "every: 2"))
+    target = "results/runs/a-seed0/weights.zarr"
+    shutil.rmtree(clone.folder / "results")
+    shutil.rmtree(clone.folder / ".snakemake")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", target]
+    process = subprocess.Popen(
+        command,
+        cwd=clone.folder,
+        env=clone.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    )
+    saved = clone.folder / "results/runs/a-seed0/weights.partial/state.pt"
+    while process.poll() is None and not saved.exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert saved.exists()
+    clone.run("--unlock")
+    clone.run(target)
+    assert "continues after step" in (clone.folder / "results/logs/train/a-seed0.log").read_text()
+    whole = bytes_below(clone.folder / target)
+    clone.run("--forcerun", "train", "--", target)
+    assert bytes_below(clone.folder / target) == whole
 
 
 def test_lint_finds_nothing(finished: Clone) -> None:

@@ -4,6 +4,7 @@
 rule scorecard:
     input:
         weights=[paths.weights(run) for run in study.runs],
+        counts=[counts_of(run)[0] for run in study.runs],
         measures=claimed_stores,
         sources=relative(closure(module_files("reluscope.scorecard")[0])),
     output:

@@ -55,7 +55,7 @@ class DataSpec:
             ValueError: for an unknown key or a value that is not allowed, named by its key path ("data.images").
         """
         section = _section("data", config, _KEYS)
-        name = section.get("name")
+        name: Any = section.get("name")
         require_known("data.name", name, DATASETS)
         augmentation = _section("data.augmentation", section.get("augmentation", {}), _AUGMENTATION_KEYS)
         flip = augmentation.get("flip", name != "digits")

@@ -99,8 +99,8 @@ def resolve_network(
 
 def _split_name(name: str) -> tuple[str, int | None]:
     """``"resnet20"`` -> (``"resnet"``, 20); the depth is None where the name has none."""
-    match = re.fullmatch(r"(.*?)([0-9]*)", str(name))
-    family, digits = match.groups() if match else (str(name), "")
+    match = re.fullmatch(r"(.*?)([0-9]*)", name) if isinstance(name, str) else None
+    family, digits = match.groups() if match else (name, "")
     if family not in FAMILIES:
         place = f" in {name!r}" if digits else ""
         raise ValueError(f"network: unknown family {family!r}{place}{did_you_mean(family, network_families())}")

@@ -115,7 +115,7 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
 
 def known(name: str, allowed: Iterable[str], what: str) -> str:
     """`name`, which must be one of `allowed`.  Raises ValueError, which names `what` was asked for."""
-    require_known(what, name, names := list(allowed))
+    require_known(what, name, allowed)
     return name
 
 
@@ -130,12 +130,11 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         case "required":
             return f"missing key {next(name for name in limit if name not in given)!r}"
         case "enum":
-            return f"unknown {_shown(given)}{did_you_mean(given, limit)}"
+            return f"unknown {given!r}{did_you_mean(given, limit)}"
         case "type":
             kinds = [limit] if isinstance(limit, str) else limit
-            return (
-                f"expected {' or '.join(_KINDS[kind] for kind in kinds)}, got {_shown(given)}{_as_number(given, kinds)}"
-            )
+            expected = " or ".join(_KINDS[kind] for kind in kinds)
+            return f"expected {expected}, got {_shown(given)}{_as_number(given, kinds)}"
         case "pattern":
             return f"a name may hold letters, digits, - and _, and begins with a letter or digit, got {given!r}"
         case "uniqueItems":
