@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scorecard_runs import run
+from scorecard_runs import CIFAR10, run
 
 from reluscope.scorecard.results import MissingError, Reading
 
 
 def reading(*steps: int, epochs: int = 200) -> Reading:
-    """A run whose only measure is the step at which it was counted."""
-    return Reading(run("resnet", epochs=epochs, relative_entropy={step: step for step in steps}))
+    """A run whose only measure is the step at which it was counted; short ones are of other data than the paper's."""
+    data = CIFAR10 if epochs == 200 else {**CIFAR10, "num_images": 49_999}
+    return Reading(run("resnet", data=data, epochs=epochs, relative_entropy={step: step for step in steps}))
+
+
+def test_the_paper_s_numbers_need_a_training_as_long_as_the_paper_s() -> None:
+    short = Reading(run("resnet", epochs=5, relative_entropy={0: 0, 1955: 1}))
+    with pytest.raises(MissingError, match="trained for 5 epochs, the paper's for 200"):
+        short.at_end("relative_entropy")
+    with pytest.raises(MissingError, match="the training ends at step 1955, before 3,000"):
+        short.after_early_phase("relative_entropy")
 
 
 def test_the_last_of_the_first_ten_steps() -> None:

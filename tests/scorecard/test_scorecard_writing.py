@@ -21,7 +21,7 @@ MARKDOWN = """\
 
 Figures are means ± standard deviations over the seeds; a claim agrees where the mean does. Similarity is the \
 weighted Jaccard similarity. Layers are counted from 0. What is said of 3,000 steps is measured at the end of a \
-shorter training.
+shorter training on other data than the paper's.
 
 | Claim | The paper says | Paper | Ours | Verdict | Computed from |
 | --- | --- | --- | --- | --- | --- |

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reluscope.scorecard.results import MissingError, Numbers, Reading, RunResult
+from reluscope.scorecard.results import CIFAR10_IMAGES, EPOCHS, MissingError, Numbers, Reading, RunResult
 
 NAMES = {
     "resnet": "ResNet-20",
@@ -32,8 +32,6 @@ WIDTHS = {
     "fixup_resnet": [16, 32, 64],
     "pyramidnet": [],
 }
-EPOCHS = {"stepwise": 200, "cyclic": 100, "one_cycle": 50}
-CIFAR10_IMAGES = 50_000
 DEPTH = 20
 
 Agrees = Callable[..., bool]

@@ -17,6 +17,12 @@ FIRST_STEPS = 10
 EARLY_PHASE = 3000
 """Steps of the paper's early phase (Section 3.2, Figure 1)."""
 
+CIFAR10_IMAGES = 50_000
+"""Training images of the paper's data."""
+
+EPOCHS = {"stepwise": 200, "cyclic": 100, "one_cycle": 50}
+"""Epochs of the paper's trainings, by schedule."""
+
 Numbers = NDArray[np.float64]
 
 
@@ -87,7 +93,10 @@ class Reading:
         return self.near(measure, step, step, step)
 
     def at_end(self, measure: str) -> Numbers:
-        """The values after the last step.  Shape [layer]."""
+        """The values after the last step; on the paper's data, of a training as long as the paper's.  Shape [layer]."""
+        epochs, enough = self.run.method["epochs"], EPOCHS[self.run.method["schedule"]]
+        if epochs < enough and self.run.data["num_images"] == CIFAR10_IMAGES:
+            raise MissingError(f"{self.run.name}: trained for {epochs} epochs, the paper's for {enough}")
         return self.at(measure, self.run.num_steps)
 
     def after_first_steps(self, measure: str) -> Numbers:
@@ -128,6 +137,9 @@ class Reading:
 
     @property
     def end_of_early_phase(self) -> int:
+        """Step 3,000, or the end of a shorter training; but on the paper's data, of which it gives numbers, 3,000."""
+        if self.run.num_steps < EARLY_PHASE and self.run.data["num_images"] == CIFAR10_IMAGES:
+            raise MissingError(f"{self.run.name}: the training ends at step {self.run.num_steps}, before 3,000")
         return min(EARLY_PHASE, self.run.num_steps)
 
     @property
@@ -138,6 +150,8 @@ class Reading:
     @property
     def first_drop(self) -> int:
         """The last step that was made with the initial learning rate (stepwise)."""
+        if not self.run.method["milestones"]:
+            raise MissingError(f"{self.run.name}: its learning rate never drops")
         return round(self.run.method["milestones"][0] * self.run.num_steps)
 
     def stage(self, measure: str, number: int) -> NDArray[np.bool_]:

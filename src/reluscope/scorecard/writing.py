@@ -34,7 +34,7 @@ def write_markdown(lines: Sequence[Line], path: str | os.PathLike[str], facts: M
         "",
         "Figures are means ± standard deviations over the seeds; a claim agrees where the mean does. Similarity is the "
         "weighted Jaccard similarity. Layers are counted from 0. What is said of 3,000 steps is measured at the end "
-        "of a shorter training.",
+        "of a shorter training on other data than the paper's.",
         "",
         _row(_COLUMNS),
         _row(["---"] * len(_COLUMNS)),
