@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from reluscope import paths, stores
-from reluscope.checkpoints import open_weights
+from reluscope.checkpoints import machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
 from reluscope.data import load
@@ -38,7 +38,7 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     if different := stores.difference(store.attributes, settings["training"]):
         raise ConfigError(f"{weights} was made with {different}; restore that, or delete the store to make it again")
     steps: Steps = np.array(run.shards[shard], np.int64)
-    attributes = {"run": run.name, **settings, "versions": stores.versions()}
+    attributes = {"run": run.name, **settings, **machine(device), "versions": stores.versions()}
     epochs = run.spec.timeline().epoch_of(steps)
     writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, source=Path(weights))
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from reluscope import stores
-from reluscope.checkpoints import WeightsWriter
+from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
 from reluscope.networks import build_network
 from reluscope.networks.fixup import scalar_parameters
@@ -52,7 +52,7 @@ def train(
     _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
     optimizer = _optimizer(network, spec.method)
 
-    attributes = {"study": study, **spec.to_dict(), "device": _name_of(device), "versions": stores.versions()}
+    attributes = {"study": study, **spec.to_dict(), **machine(device), "versions": stores.versions()}
     evaluated = timeline.epoch_ends if dataset.test else timeline.epoch_ends[:0]
     writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), evaluated, attributes)
     if (done := writer.resume_step) is not None:
@@ -156,10 +156,6 @@ def accuracy(network: nn.Module, images: ImageSet, batch_size: int = 500) -> flo
     )
     network.train(training)
     return right / len(images)
-
-
-def _name_of(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _seed(seed: int, stream: str, counter: int = 0) -> int:
