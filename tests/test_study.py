@@ -113,6 +113,23 @@ def test_profiles_name_their_runs_in_columns_and_their_steps_in_moments(schema) 
     assert made.runs["a-seed0"].steps.tolist() == [0, 1, 3, 6]
 
 
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        ({"runs": ["a"], "moments": [{"step": 0}]}, "a key of heatmaps: unknown 'moments'"),
+        ({"kind": "profiles", "runs": ["a"]}, "profiles need columns"),
+        ({"kind": "profiles", "columns": {"A": ["a"]}}, "profiles need moments"),
+        (
+            {"kind": "profiles", "columns": {"A": ["a"]}, "moments": [{"step": 0}], "steps": {"every": 2}},
+            "steps do not go with moments",
+        ),
+    ],
+)
+def test_a_figure_that_cannot_be_drawn_is_met_before_any_job(schema, figure: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"figures.f: {message}"):
+        study(changed("figures", "f", to={"measures": ["entropy"], **figure}), schema)
+
+
 class TestExtends:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from scorecard_runs import Curve, check, line, run
 
@@ -93,3 +95,17 @@ def test_claim(number: str) -> None:
 def test_pyramidnet_must_lose_in_both_layers() -> None:
     found = line("15c", pyramidnet(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, -0.1, 0.1, 0.1, 0.2))
     assert (found.agrees, found.ours) == ("differs", "larger of layers 6 and 9 0.2, smallest of the others 0.1")
+
+
+def test_counting_one_run_more_often_does_not_decide_who_drops_most() -> None:
+    """The same curve for all methods, with a valley at step 40 that only a run counted at every step shows."""
+
+    def counted_at(steps: Iterable[int]) -> dict[int, float]:
+        return {step: 0.5 if step == 40 else 0.9 for step in steps}
+
+    fine = run("resnet", relative_entropy=counted_at([*range(3001), *range(3128, 78_201, 391)]))
+    coarse = [
+        run("resnet", "cyclic", relative_entropy=counted_at(range(0, 39_101, 391))),
+        run("resnet", "one_cycle", relative_entropy=counted_at(range(0, 9_801, 196))),
+    ]
+    assert line("12c", [fine, *coarse]).agrees == "differs"

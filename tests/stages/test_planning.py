@@ -13,6 +13,7 @@ from reluscope.stages.planning import _size_of, cost_of, plan
 from reluscope.study import Study
 
 CIFAR10 = {"name": "cifar10"}
+DATA = DataSpec.from_config(CIFAR10)
 
 
 def study(**more: Any) -> Study:
@@ -26,7 +27,7 @@ def study(**more: Any) -> Study:
 
 def test_sizes_of_resnet20_on_cifar10() -> None:
     """269,722 parameters; 7 layers of 32 x 32 positions, 6 of 16 x 16, 6 of 8 x 8; 40.6 million multiply-adds."""
-    size = _size_of(json.dumps({"name": "resnet20"}), DataSpec.from_config(CIFAR10))
+    size = _size_of(json.dumps({"name": "resnet20"}), DATA)
     convolutions = 3 * 16 * 9 * 1024 + 6 * 16 * 16 * 9 * 1024
     convolutions += (16 * 32 + 5 * 32 * 32) * 9 * 256 + (32 * 64 + 5 * 64 * 64) * 9 * 64
     assert size.parameters == 269_722
@@ -52,3 +53,9 @@ def test_what_figures_share_counts_once() -> None:
     # seed 0 of a: 0, 8 and 201 epochs' ends; seed 1: 0, 8 and the last; b: the epochs' ends
     assert re.search(r"once +3 +234,600 +406 ", printed)
     assert "a fast machine" in printed
+    # 200 epochs of two ResNet-20 and a ToyNet-8 at 1 TFLOP/s, three passes a step
+    forward = [
+        2 * _size_of(json.dumps({"name": "resnet20"}), DATA).operations,
+        _size_of(json.dumps({"name": "toynet8"}), DATA).operations,
+    ]
+    assert f"{3 * 50_000 * 200 * sum(forward) / 1e12 / 3600:,.1f} h" in printed

@@ -258,6 +258,14 @@ def test_the_report_holds_figures_captions_and_scorecard(clone: Clone) -> None:
     assert "The claims of Hartmann" in page
 
 
+def test_another_study_is_planned_beside_finished_results(clone: Clone) -> None:
+    (clone.folder / "own.yaml").write_text(CONFIG.replace("study: tiny", "study: other"))
+    printed = clone.run("plan", "--configfile", "own.yaml")
+    assert "What the study 'other' costs" in printed
+    assert re.search(r"everything, once +3 +12 +9 ", printed)
+    assert "made" not in printed.split("100%")[-1]
+
+
 def test_a_part_of_the_study_names_only_what_it_made(clone: Clone) -> None:
     shutil.rmtree(clone.folder / "results")
     shutil.rmtree(clone.folder / ".snakemake")

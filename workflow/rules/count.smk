@@ -12,8 +12,8 @@ rule count:
         "../../envs/reluscope.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=600,
+        mem_mb=6000,
+        runtime=1440,
     params:
         settings=lambda wildcards: counting_settings(
             study.runs[wildcards.run], wildcards.shard

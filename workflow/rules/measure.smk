@@ -16,8 +16,8 @@ rule measure:
         "../../envs/reluscope.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=4000,
+        runtime=1440,
     params:
         settings=lambda wildcards: measuring_settings(measure_of(wildcards)),
     message:

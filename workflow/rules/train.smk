@@ -10,8 +10,8 @@ rule train:
         "../../envs/reluscope.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=600,
+        mem_mb=4000,
+        runtime=1440,
     params:
         spec=lambda wildcards: study.runs[wildcards.run].spec.to_dict(),
     message:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reluscope.scorecard.results import CIFAR10_IMAGES, EPOCHS, MissingError, Numbers, Reading, RunResult
+from reluscope.scorecard.results import EPOCHS, MissingError, Numbers, Reading, RunResult, is_papers_data
 
 NAMES = {
     "resnet": "ResNet-20",
@@ -66,9 +66,7 @@ class Setting:
         if self.paper_epochs and method["epochs"] != EPOCHS[self.schedule]:
             return False
         return not self.paper_data or (
-            data["name"] in ("cifar10", "imagefolder")  # a folder of so many images is taken for CIFAR-10's
-            and data["num_images"] == CIFAR10_IMAGES
-            and list(network.get("widths") or WIDTHS[self.family]) == WIDTHS[self.family]
+            is_papers_data(data) and list(network.get("widths") or WIDTHS[self.family]) == WIDTHS[self.family]
         )
 
     @property

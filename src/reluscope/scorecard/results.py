@@ -14,6 +14,9 @@ from reluscope.series import MeasureSeries
 FIRST_STEPS = 10
 """The paper's "first steps": Section 4.4 finds the early drop of the entropy within the first 10."""
 
+EIGHT_STEPS = 8
+"""The second moment of the paper's Figure 2; all runs that are counted often and those that are not have it."""
+
 EARLY_PHASE = 3000
 """Steps of the paper's early phase (Section 3.2, Figure 1)."""
 
@@ -24,6 +27,11 @@ EPOCHS = {"stepwise": 200, "cyclic": 100, "one_cycle": 50}
 """Epochs of the paper's trainings, by schedule."""
 
 Numbers = NDArray[np.float64]
+
+
+def is_papers_data(data: Mapping[str, Any]) -> bool:
+    """Whether it is all of CIFAR-10; a folder of as many images is taken for it."""
+    return data["name"] in ("cifar10", "imagefolder") and data["num_images"] == CIFAR10_IMAGES
 
 
 class MissingError(Exception):
@@ -95,13 +103,13 @@ class Reading:
     def at_end(self, measure: str) -> Numbers:
         """The values after the last step; on the paper's data, of a training as long as the paper's.  Shape [layer]."""
         epochs, enough = self.run.method["epochs"], EPOCHS[self.run.method["schedule"]]
-        if epochs < enough and self.run.data["num_images"] == CIFAR10_IMAGES:
+        if epochs < enough and is_papers_data(self.run.data):
             raise MissingError(f"{self.run.name}: trained for {epochs} epochs, the paper's for {enough}")
         return self.at(measure, self.run.num_steps)
 
     def after_first_steps(self, measure: str) -> Numbers:
-        """The values at the last counted one of the first ten steps.  Shape [layer]."""
-        return self.near(measure, FIRST_STEPS, 1, FIRST_STEPS)
+        """The values at step 8 (Figure 2), or at the nearest counted one of the first ten.  Shape [layer]."""
+        return self.near(measure, EIGHT_STEPS, 1, FIRST_STEPS)
 
     def after_early_phase(self, measure: str) -> Numbers:
         """The values after 3,000 steps, or half an epoch about them; at the end of a shorter training."""
@@ -138,7 +146,7 @@ class Reading:
     @property
     def end_of_early_phase(self) -> int:
         """Step 3,000, or the end of a shorter training; but on the paper's data, of which it gives numbers, 3,000."""
-        if self.run.num_steps < EARLY_PHASE and self.run.data["num_images"] == CIFAR10_IMAGES:
+        if self.run.num_steps < EARLY_PHASE and is_papers_data(self.run.data):
             raise MissingError(f"{self.run.name}: the training ends at step {self.run.num_steps}, before 3,000")
         return min(EARLY_PHASE, self.run.num_steps)
 

@@ -77,15 +77,19 @@ def plan(study: Study, machine: Mapping[str, Any] | None = None) -> str:
     table = [header, *([name, *_cells(sum(part, Cost()), chosen)] for name, part in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
-    hours = f"Hours on {chosen.name}: {chosen.training:g} TFLOP/s training, {chosen.counting:g} counting."
+    hours = (
+        f"Time on {chosen.name}: {chosen.training:g} TFLOP/s training, {chosen.counting:g} counting; measuring "
+        "adds about a third of counting."
+    )
     return "\n".join([f"What the study {study.name!r} costs:", *lines, hours])
 
 
 def _cells(cost: Cost, machine: Machine) -> Iterable[str]:
     yield from (f"{n:,}" for n in (cost.trainings, cost.steps, cost.checkpoints))
     yield from (f"{size / 1e9:,.1f} GB" for size in (cost.weights, cost.counts))
-    yield f"{cost.training / machine.training / 1e12 / 3600:,.1f} h"
-    yield f"{cost.counting / machine.counting / 1e12 / 3600:,.1f} h"
+    for operations, rate in ((cost.training, machine.training), (cost.counting, machine.counting)):
+        hours = operations / rate / 1e12 / 3600
+        yield f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:,.1f} min"
 
 
 def cost_of(run: Run, checkpoints: int) -> Cost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,6 +11,7 @@ import numpy as np
 
 from reluscope import figures, measures, schedule, scorecard
 from reluscope.data.spec import DataSpec
+from reluscope.hints import require_known
 from reluscope.networks.names import resolve_network
 from reluscope.schedule import Steps
 from reluscope.study.config import ConfigError, known
@@ -209,7 +211,9 @@ def _figure(
     drawn, caption, seeds = look.pop("measures"), look.pop("caption", ""), look.pop("seeds", None)
     selections = look.pop("steps", None) or _moments(look.get("moments")) or _counted_by_default(config)
     try:
-        figures.source_files(kind)
+        _check_look(kind, look)
+        if "steps" in section and "moments" in look:
+            raise ConfigError("steps do not go with moments, which name them")
         for measure in drawn:
             measures.check_options(measure, {})
         runs, steps = {}, {}
@@ -229,6 +233,17 @@ def _figure(
     except ValueError as error:
         raise ConfigError(f"figures.{name}: {error}") from error
     return FigureSpec(kind, runs, steps, drawn, look, caption)
+
+
+def _check_look(kind: str, look: Mapping[str, Any]) -> None:
+    """Whether the kind of figure can be drawn with these arguments, and has all that it needs."""
+    parameters = inspect.signature(figures.find(kind).draw).parameters
+    allowed = [name for name in parameters if name not in ("series", "runs", "measures")]
+    for name in look:
+        require_known(f"a key of {kind}", name, allowed)
+    for name in allowed:
+        if parameters[name].default is inspect.Parameter.empty and name not in look:
+            raise ConfigError(f"{kind} need {name}")
 
 
 def _moments(moments: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
