@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_a_killed_writer_continues_to_the_same_bytes(tmp_path: Path, bytes_below
     store.finish({})
     assert bytes_below(tmp_path / "killed" / "w.zarr") == bytes_below(tmp_path / "whole" / "w.zarr")
     assert [p.name for p in (tmp_path / "killed").iterdir()] == ["w.zarr"]
+
+
+def test_a_state_that_outlived_its_store_is_not_resumed(tmp_path: Path, monkeypatch) -> None:
+    """Killed after the rename and before the clean-up; started again, and killed before the first block was saved."""
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    net = network()
+    store = writer(tmp_path, net)
+    store.append(net, {}, {})
+    del store
+    shutil.rmtree(tmp_path / "w.partial" / "weights.zarr")
+    assert writer(tmp_path, net).resume_step is None
+    assert writer(tmp_path, net).resume_step is None
 
 
 def test_an_unfinished_training_of_other_settings_is_kept(tmp_path: Path, monkeypatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,17 @@ def test_work_over_weights_that_were_made_again_is_counted_anew(tmp_path: Path, 
     assert writer(tmp_path, [0, 1]).num_counted == 1
     (tmp_path / "weights" / "zarr.json").unlink()
     (tmp_path / "weights" / "zarr.json").touch()
+    assert writer(tmp_path, [0, 1]).num_counted == 0
+
+
+def test_a_state_that_outlived_its_store_is_not_resumed(tmp_path: Path, monkeypatch) -> None:
+    """Killed after the rename and before the clean-up; or started anew with other settings, killed, and set back."""
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    writer(tmp_path, [0, 1]).append(counts_of(0))
+    shutil.rmtree(tmp_path / "00000000.partial" / "counts.zarr")
+    assert writer(tmp_path, [0, 1]).num_counted == 0
+    writer(tmp_path, [0, 1]).append(counts_of(0))
+    assert writer(tmp_path, [0, 1], batch_size=64).num_counted == 0
     assert writer(tmp_path, [0, 1]).num_counted == 0
 
 

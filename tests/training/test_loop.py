@@ -99,6 +99,26 @@ def test_seeds_have_streams_of_their_own(tmp_path: Path) -> None:
     assert len(seeds) == 27
 
 
+def test_augmentation_is_drawn_from_seed_and_step_alone() -> None:
+    """Each image is one of the nine crops of its black-bordered original; another step or seed draws others."""
+    images, index = load(DATA).train, torch.arange(40)
+    originals = np.pad(images.images.numpy()[:40], ((0, 0), (0, 0), (1, 1), (1, 1)))
+    crops = np.stack([originals[:, :, y : y + 8, x : x + 8] for y in range(3) for x in range(3)])  # [crop, n, 1, 8, 8]
+
+    def drawn(seed: int, step: int) -> list[int]:
+        torch.manual_seed(torch.seed())  # the global generator must not matter
+        batch = loop._augmented(images, index, spec(seed=seed), step)
+        pixels = (batch * images.std.view(1, -1, 1, 1) + images.mean.view(1, -1, 1, 1)).mul(255).round().numpy()
+        matches = (crops == pixels).all(axis=(2, 3, 4))  # [crop, n]
+        assert matches.any(axis=0).all()
+        return matches.argmax(axis=0).tolist()
+
+    assert len(set(drawn(0, 1))) > 5
+    assert drawn(0, 1) == drawn(0, 1)
+    assert drawn(0, 1) != drawn(0, 2)
+    assert drawn(0, 1) != drawn(1, 1)
+
+
 def test_two_trainings_agree_byte_for_byte(tmp_path: Path, bytes_below) -> None:
     torch.rand(7)  # the global generator's state must not matter
     train(spec("cyclic"), tmp_path / "one")

@@ -266,6 +266,13 @@ def test_another_study_is_planned_beside_finished_results(clone: Clone) -> None:
     assert "made" not in printed.split("100%")[-1]
 
 
+def test_the_scorecard_waits_for_the_measures_it_reads(clone: Clone) -> None:
+    """Claims are about networks of depth 20, of which the tiny study has none."""
+    assert clone.planned("--forceall", "results/scorecard.csv")["measure"] == 0
+    clone.configure(CONFIG.replace("resnet8", "resnet20"))
+    assert clone.planned("--forceall", "results/scorecard.csv")["measure"] > 3
+
+
 def test_a_part_of_the_study_names_only_what_it_made(clone: Clone) -> None:
     shutil.rmtree(clone.folder / "results")
     shutil.rmtree(clone.folder / ".snakemake")

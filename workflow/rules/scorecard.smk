@@ -23,8 +23,6 @@ rule scorecard:
     resources:
         mem_mb=1000,
         runtime=30,
-    params:
-        measures=lambda wildcards: list(claimed_stores),
     message:
         "Holding the paper's claims against the study"
     script:

@@ -72,8 +72,8 @@ class WeightsWriter:
         self._saved_at = time.monotonic()
 
     def _create(self, epochs: NDArray[np.float64], attributes: Mapping[str, Any]) -> None:
-        if self._store.exists():  # killed before the first block was saved
-            shutil.rmtree(self._store)
+        self._state.unlink(missing_ok=True)  # first: it must never speak of another store than its own
+        shutil.rmtree(self._store, ignore_errors=True)  # of a training killed before its first block was saved
         coordinates = {"coordinates": "step epoch evaluated_step"}
         self._group = zarr.create_group(str(self._store), attributes={"kind": "weights", **coordinates, **attributes})
         num_steps = len(self._steps)

@@ -66,12 +66,13 @@ class CountsWriter:
         self._waiting: list[list[PatternCounts]] = []  # steps counted but not in the store
         self._layers: list[zarr.Group] = []
         if not self._resume():
+            self._state.unlink(missing_ok=True)  # first: it must never speak of another store than its own
             shutil.rmtree(self._store, ignore_errors=True)
             self._group = zarr.create_group(str(self._store), attributes=self._attributes)
         self._saved_at = time.monotonic()
 
     def _resume(self) -> bool:
-        if not self._state.is_file():
+        if not (self._state.is_file() and self._store.exists()):
             return False
         state = json.loads(self._state.read_text())
         if any(state[key] != now for key, now in self._identity().items()):
