@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reluscope.counting.compiled import NumbaCounter
-from reluscope.counting.device import TorchCounter
-from reluscope.counting.engines import COUNTERS, Counter, counter_type
-from reluscope.counting.oracle import NumpyCounter
+from reluscope.counting.engines import ENGINES, counter_type
+from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.patterns import channel_words, key_dtype
 
-FAST: list[type[NumbaCounter] | type[TorchCounter]] = [NumbaCounter, TorchCounter]
+CPU = torch.device("cpu")
+DEVICES = {"triton": torch.device("cuda")} if torch.cuda.is_available() else {}  # else in Triton's interpreter
 SPECIAL = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-40, -1e-40, 1.0, -1.0])
 
 
@@ -24,10 +23,13 @@ def rows_of(tensor: Tensor) -> NDArray[np.bool_]:
     return values.reshape(-1, tensor.shape[1]) > 0
 
 
-def counted(counter: Counter, tensors: list[Tensor]) -> tuple[list[int], list[int]]:
-    num_channels = tensors[0].shape[1]
+def counted(engine: str, tensors: list[Tensor], buffer_bytes: int = 1 << 20) -> tuple[list[int], list[int]]:
+    num_channels, device = tensors[0].shape[1], DEVICES.get(engine, CPU)
+    buffers = KeyBuffers(len(tensors), buffer_bytes)
+    counter = counter_type(engine, device)(num_channels, device, buffers)
     for tensor in tensors:
-        counter.add(tensor)
+        counter.add(tensor.to(device))
+        buffers.end_batch()
     keys, counts = counter.result()
     assert keys.dtype == key_dtype(num_channels)
     assert counts.dtype == np.int64
@@ -45,7 +47,8 @@ def batches(draw: st.DrawFn) -> list[Tensor]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     patterns = rng.choice([-1.0, 1.0], (draw(st.integers(1, 50)), num_channels))
     tensors = []
-    for num_images in draw(st.lists(st.integers(1, 3), min_size=1, max_size=4)):
+    num_images = draw(st.integers(1, 3))
+    for _ in range(draw(st.integers(1, 4))):
         chosen = patterns[rng.integers(0, len(patterns), (num_images, *spatial))]
         chosen = np.where(rng.random(chosen.shape) < 0.01, rng.choice(SPECIAL, chosen.shape), chosen)
         tensor = torch.from_numpy(np.moveaxis(chosen, -1, 1).copy()).to(dtype)
@@ -57,23 +60,45 @@ def batches(draw: st.DrawFn) -> list[Tensor]:
     return tensors
 
 
-@settings(deadline=None, max_examples=60)
-@given(batches(), st.sampled_from([1, 7, 1000, 10**6]))
-def test_fast_engines_agree_with_the_oracle(tensors: list[Tensor], buffer_keys: int) -> None:
-    num_channels = tensors[0].shape[1]
-    expected = counted(NumpyCounter(num_channels), tensors)
+def check_against_the_oracle(engine: str, tensors: list[Tensor], buffer_bytes: int) -> None:
+    expected = counted("numpy", tensors)
     before = [tensor.clone() for tensor in tensors]
-    for counter in FAST:
-        assert counted(counter(num_channels, buffer_keys=buffer_keys), tensors) == expected
+    assert counted(engine, tensors, buffer_bytes) == expected
     for tensor, original in zip(tensors, before, strict=True):
         torch.testing.assert_close(tensor, original, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@settings(deadline=None, max_examples=50)
+@given(batches(), st.sampled_from([1, 1000, 10**6]))
+def test_numba_agrees_with_the_oracle_on_any_number_of_threads(
+    num_threads: int, tensors: list[Tensor], buffer_bytes: int
+) -> None:
+    torch.set_num_threads(num_threads)
+    try:
+        check_against_the_oracle("numba", tensors, buffer_bytes)
+    finally:
+        torch.set_num_threads(1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches(), st.sampled_from([1, 1000, 10**6]))
+def test_torch_agrees_with_the_oracle(tensors: list[Tensor], buffer_bytes: int) -> None:
+    check_against_the_oracle("torch", tensors, buffer_bytes)
+
+
+@settings(deadline=None, max_examples=20)
+@given(batches(), st.sampled_from([1, 1000, 10**6]))
+def test_triton_agrees_with_the_oracle(tensors: list[Tensor], buffer_bytes: int) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    check_against_the_oracle("triton", tensors, buffer_bytes)
 
 
 @settings(deadline=None, max_examples=40)
 @given(batches())
 def test_the_oracle_agrees_with_unique_rows(tensors: list[Tensor]) -> None:
     num_channels = tensors[0].shape[1]
-    keys, counts = counted(NumpyCounter(num_channels), tensors)
+    keys, counts = counted("numpy", tensors)
     rows, row_counts = np.unique(np.concatenate([rows_of(tensor) for tensor in tensors]), axis=0, return_counts=True)
     words = [int(word) for word in channel_words(num_channels)]
     expected = {}
@@ -86,42 +111,48 @@ def test_the_oracle_agrees_with_unique_rows(tensors: list[Tensor]) -> None:
     assert dict(zip(keys, counts, strict=True)) == expected
 
 
-@pytest.mark.parametrize("counter", COUNTERS.values(), ids=COUNTERS)
-def test_hand_computed(counter: type[Counter]) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_hand_computed(engine: str) -> None:
     nan = float("nan")
     tensor = torch.tensor([[1.0, -1.0, 2.0], [0.0, -0.0, nan], [1e-30, -3.0, 5.0], [-1.0, 4.0, 0.0]])
-    assert counted(counter(3), [tensor]) == ([0b000, 0b010, 0b101], [1, 1, 2])
+    assert counted(engine, [tensor]) == ([0b000, 0b010, 0b101], [1, 1, 2])
 
 
-@pytest.mark.parametrize("counter", COUNTERS.values(), ids=COUNTERS)
-def test_bit_63_sorts_last(counter: type[Counter]) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bit_63_sorts_last(engine: str) -> None:
     tensor = -torch.ones(3, 64)
     tensor[0, 63] = tensor[1, 62] = 1
-    assert counted(counter(64), [tensor]) == ([0, 2**62, 2**63], [1, 1, 1])
+    assert counted(engine, [tensor]) == ([0, 2**62, 2**63], [1, 1, 1])
 
 
-@pytest.mark.parametrize("counter", FAST)
-@pytest.mark.parametrize("num_channels", [16, 20, 40])
-@pytest.mark.parametrize("buffer_keys", [1, 64, 1000])
-def test_all_distinct_and_hot_keys_over_many_merges(
-    counter: type[NumbaCounter | TorchCounter], num_channels: int, buffer_keys: int
-) -> None:
-    """Batches of 100 positions: 50 show a pattern of their own, 50 all the same one, across many flushes."""
-    numbers = np.random.default_rng(3).permutation(2000).reshape(40, 50) + 1
-    engine = counter(num_channels, buffer_keys=buffer_keys)
-    for batch in np.concatenate([numbers, np.zeros_like(numbers)], axis=1):
-        bits = batch[:, None] >> np.arange(num_channels) & 1
-        engine.add(torch.from_numpy(np.where(bits, 1.0, -1.0)).float())
-    keys, counts = engine.result()
-    np.testing.assert_array_equal(keys, np.arange(2001))
-    np.testing.assert_array_equal(counts, [2000] + [1] * 2000)
+@pytest.mark.parametrize("engine", ["numba", "torch", "triton"])
+@pytest.mark.parametrize("num_channels", [16, 20, 40, 70])
+@pytest.mark.parametrize("buffer_bytes", [1, 1000, 10**6])
+def test_all_distinct_and_hot_keys_over_many_merges(engine: str, num_channels: int, buffer_bytes: int) -> None:
+    """Batches of 100 positions: 50 show a pattern of their own, 50 all the same one, across many merges."""
+    num_batches = 4 if engine == "triton" else 40  # slow in Triton's interpreter
+    numbers = np.random.default_rng(3).permutation(50 * num_batches).reshape(num_batches, 50) + 1
+    bits = np.concatenate([numbers, np.zeros_like(numbers)], axis=1)[..., None] >> np.arange(num_channels) & 1
+    keys, counts = counted(engine, list(torch.from_numpy(np.where(bits, 1.0, -1.0)).float()), buffer_bytes)
+    np.testing.assert_array_equal(keys, np.arange(50 * num_batches + 1))
+    np.testing.assert_array_equal(counts, [50 * num_batches] + [1] * (50 * num_batches))
 
 
-def test_auto_chooses_by_device() -> None:
-    assert counter_type("auto", torch.device("cpu")) is NumbaCounter
-    assert counter_type("auto", torch.device("cuda")) is TorchCounter
+def test_auto_chooses_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = {device: counter_type("auto", torch.device(device)).__name__ for device in ("cpu", "mps", "cuda", "xpu")}
+    assert engines == {"cpu": "NumbaCounter", "mps": "NumbaCounter", "cuda": "TritonCounter", "xpu": "TorchCounter"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert counter_type("auto", torch.device("cuda")).__name__ == "TorchCounter"
+    with pytest.raises(ValueError, match="expected triton to be installed for 'triton'"):
+        counter_type("triton", torch.device("cuda"))
+
+
+def test_triton_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="expected the network on an NVIDIA or AMD GPU, but it is on cpu"):
+        counter_type("triton", CPU)(3, CPU, KeyBuffers(1))
 
 
 def test_an_unknown_engine_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match=r"engine: unknown 'nunba'; did you mean 'numba'\? allowed are auto, "):
-        counter_type("nunba", torch.device("cpu"))
+        counter_type("nunba", CPU)

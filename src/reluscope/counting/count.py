@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.counting.engines import Counter, counter_type
+from reluscope.counting.heap import freed_memory_kept
+from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
 from reluscope.patterns import PatternCounts
 from reluscope.preactivations import counting_mode, device_of, observe
 
@@ -22,7 +26,14 @@ class Images(Protocol):
 
 
 def count_patterns(
-    network: nn.Module, images: Images, batch_size: int = 128, *, engine: str = "auto", progress: bool = False
+    network: nn.Module,
+    images: Images,
+    batch_size: int = 128,
+    *,
+    engine: str = "auto",
+    batches_at_once: int = 1,
+    buffer_bytes: int = BUFFER_BYTES,
+    progress: bool = False,
 ) -> list[PatternCounts]:
     """Counts the patterns that each layer of `network` shows over all images.
 
@@ -30,14 +41,20 @@ def count_patterns(
     each by its own statistics, so the batch partition is part of the result (Hartmann et al. 2021, section 3); the
     network is left exactly as found. Counts are exact; so are keys up to 64 channels (`reluscope.patterns`).
 
+    Memory: the distinct patterns (up to 24 bytes each at the peak), `buffer_bytes`, and what one forward pass takes.
+
     Args:
         network: any module whose forward pass calls activation modules (`reluscope.preactivations.ACTIVATIONS`) on
             pre-activations [n, channels, height, width] or [n, features].
         images: float tensor [n, ...], or an object with len() whose slices are such tensors. Batches move to the
             network's device; dtype and memory format stay.
         batch_size: images in a batch.
-        engine: "auto" (numba where the network is on the CPU, torch elsewhere), "numpy", "numba" or "torch". All give
-            the same counts.
+        engine: "auto" (numba on the CPU, Triton on a GPU that it knows, torch elsewhere), "numpy", "numba", "torch" or
+            "triton". All give the same counts.
+        batches_at_once: batches that pass through the network together, each still normalised by its own statistics;
+            more keep a GPU busy. Only for networks whose images meet nowhere but in batch-norm. Sums in another order
+            may turn a bit whose pre-activation is 0 up to rounding.
+        buffer_bytes: memory in which keys wait to be sorted; less is slower, because sorted runs are merged more often.
         progress: show a bar over the batches, if standard error is a terminal.
 
     Returns:
@@ -46,24 +63,45 @@ def count_patterns(
     Raises:
         ValueError: no images, no activation, an unknown engine, a pre-activation of another shape, or batches that
             reach different layers.
-        TypeError: batch_size is not an integer, or a batch is not a float tensor.
+        TypeError: a size is not an integer, or a batch is not a float tensor.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int):
-        raise TypeError(f"batch_size: expected an integer, but got {batch_size!r}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, but got {batch_size}")
+    _require_positive(batch_size=batch_size, batches_at_once=batches_at_once, buffer_bytes=buffer_bytes)
     if len(images) == 0:
         raise ValueError("images: expected at least one image, but got none")
     device = device_of(network)
-    layers = _Layers(counter_type(engine, device))
-    starts = range(0, len(images), batch_size)
-    with counting_mode(network):
-        for start in tqdm(starts, desc="counting", unit="batch", disable=None if progress else True):
-            batch = _as_batch(images[start : start + batch_size]).to(device)
-            with observe(network, layers.visit):
+    passes = _passes(len(images), batch_size, batches_at_once)
+    counter = counter_type(engine, device)
+    buffers = KeyBuffers(len(passes), buffer_bytes, torch.get_num_threads() if counter.settles_in_threads else 1)
+    layers = _Layers(counter, buffers)
+    bar = tqdm(total=len(images), desc="counting", unit="image", disable=None if progress else True)
+    with counting_mode(network), freed_memory_kept(), bar:
+        for start, stop, num_batches in passes:
+            batch = _as_batch(images[start:stop]).to(device)
+            with observe(network, layers.visit), batch_norm_in_groups(num_batches):
                 network(batch)
-            layers.end_batch()
+            layers.end_pass()
+            bar.update(stop - start)
     return layers.result()
+
+
+def _require_positive(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name}: expected an integer, but got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name}: expected at least 1, but got {size}")
+
+
+def _passes(num_images: int, batch_size: int, batches_at_once: int) -> list[tuple[int, int, int]]:
+    """First image, end and number of batches of each forward pass; a last batch that is shorter passes alone."""
+    num_full = num_images // batch_size
+    passes = []
+    for first in range(0, num_full, batches_at_once):
+        last = min(first + batches_at_once, num_full)
+        passes.append((first * batch_size, last * batch_size, last - first))
+    if num_images % batch_size:
+        passes.append((num_full * batch_size, num_images, 1))
+    return passes
 
 
 def _as_batch(batch: Any) -> Tensor:
@@ -88,8 +126,9 @@ class _Layer:
 class _Layers:
     """The layers in forward order: found by the first batch, and required to be the same in every later one."""
 
-    def __init__(self, counter: type[Counter]) -> None:
+    def __init__(self, counter: type[Counter], buffers: KeyBuffers) -> None:
         self._counter = counter
+        self._buffers = buffers
         self._layers: list[_Layer] = []
         self._is_first_batch = True
         self._num_visited = 0
@@ -102,7 +141,8 @@ class _Layers:
                 f"[images, features], but got {list(preactivation.shape)}"
             )
         if self._is_first_batch:
-            self._layers.append(_Layer(layer_name, shape, self._counter(shape[0])))
+            counter = self._counter(shape[0], preactivation.device, self._buffers)
+            self._layers.append(_Layer(layer_name, shape, counter))
         elif index >= len(self._layers):
             raise ValueError(
                 f"Layer {layer_name!r}: expected the {len(self._layers)} layers of the first batch, "
@@ -117,7 +157,7 @@ class _Layers:
         self._layers[index].counter.add(preactivation)
         self._num_visited = index + 1
 
-    def end_batch(self) -> None:
+    def end_pass(self) -> None:
         if not self._layers:
             raise ValueError(
                 "count_patterns: expected the forward pass to call an activation module, but none was called"
@@ -129,6 +169,7 @@ class _Layers:
             )
         self._is_first_batch = False
         self._num_visited = 0
+        self._buffers.end_batch()
 
     def result(self) -> list[PatternCounts]:
         return [layer.result() for layer in self._layers]

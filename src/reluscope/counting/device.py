@@ -1,4 +1,4 @@
-"""The torch engine: packs, sorts and counts on whatever device the network is."""
+"""The torch engine: packs, sorts and counts with torch's operators, on whatever device the network is."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reluscope.counting.sorted_counts import BUFFER_KEYS, SortedCounts
+from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
 from reluscope.patterns import channel_words, key_dtype
 
 Run = tuple[Tensor, Tensor]
 
 
 class TorchCounter:
-    """Sorts int64 keys on the device, standing for the unsigned ones bit by bit; puts these in order at the end."""
+    """Sorts signed keys on the device, standing for the unsigned ones bit by bit; puts these in order at the end."""
 
-    def __init__(self, num_channels: int, buffer_keys: int = BUFFER_KEYS) -> None:
-        self._dtype = key_dtype(num_channels)
-        self._words = torch.from_numpy(channel_words(num_channels).view(np.int64))
-        self._keys: SortedCounts[Tensor] = SortedCounts(_count, _merge, buffer_keys)
+    settles_in_threads = False
+
+    def __init__(self, num_channels: int, device: torch.device, buffers: KeyBuffers) -> None:
+        self._words = device_words(num_channels, device)
+        self._keys = buffers.add(sorted_on_device(num_channels, device))
+        self._num_channels = num_channels
 
     def add(self, preactivation: Tensor) -> None:
-        self._words = self._words.to(preactivation.device)
-        self._keys.add(pack(preactivation, self._words))
+        room = self._keys.room(preactivation.numel() // self._num_channels)
+        room.copy_(pack(preactivation, self._words))
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
-        keys, counts = (tensor.cpu().numpy() for tensor in self._keys.result())
-        num_negative = int(np.searchsorted(keys, 0))  # these have bit 63: the largest of all, taken as unsigned
-        unsigned = np.roll(keys, -num_negative).view(np.uint64).astype(self._dtype)
-        return unsigned, np.roll(counts, -num_negative)
+        return unsigned(self._keys.result(), self._num_channels)
 
 
 def pack(preactivation: Tensor, words: Tensor) -> Tensor:
@@ -48,11 +47,30 @@ def pack(preactivation: Tensor, words: Tensor) -> Tensor:
     return keys.flatten()
 
 
-def _count(pieces: list[Tensor]) -> Run:
-    return torch.unique(torch.cat(pieces), return_counts=True)
+def device_words(num_channels: int, device: torch.device) -> Tensor:
+    """`channel_words` as int64 on a device.  Shape [channels]."""
+    return torch.from_numpy(channel_words(num_channels).view(np.int64)).to(device)
 
 
-def _merge(first: Run, second: Run) -> Run:
+def sorted_on_device(num_channels: int, device: torch.device) -> SortedCounts[Tensor]:
+    """Sorted counts of int32 keys up to 32 channels, of int64 keys above."""
+    dtype = torch.int32 if num_channels <= 32 else torch.int64
+    return SortedCounts(lambda n: torch.empty(n, dtype=dtype, device=device), _count, _merge)
+
+
+def unsigned(run: Run, num_channels: int) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
+    """A run in the order of unsigned keys, on the host."""
+    keys, counts = (tensor.cpu().numpy() for tensor in run)
+    num_negative = int(np.searchsorted(keys, 0))  # these have the highest bit: the largest, taken as unsigned
+    in_order = np.roll(keys, -num_negative).view(f"u{keys.itemsize}")
+    return in_order.astype(key_dtype(num_channels)), np.roll(counts, -num_negative)
+
+
+def _count(keys: Tensor) -> Run:
+    return torch.unique(keys, return_counts=True)
+
+
+def _merge(first: Run, second: Run, total: int) -> Run:
     keys, order = torch.cat([first[0], second[0]]).sort()
     counts = torch.cat([first[1], second[1]])[order]
     distinct, lengths = torch.unique_consecutive(keys, return_counts=True)  # lengths are 1 or 2

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.patterns import channel_words, key_dtype
 
 
 class NumpyCounter:
     """Keeps the key of every position, and counts them at the end."""
 
-    def __init__(self, num_channels: int) -> None:
+    settles_in_threads = False
+
+    def __init__(self, num_channels: int, device: torch.device, buffers: KeyBuffers) -> None:
         self._dtype = key_dtype(num_channels)
         self._words = channel_words(num_channels)
         self._keys: list[NDArray[np.uint64]] = []

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+BUFFER_BYTES = 1 << 30
+"""What the keys of all layers may take before they are sorted, unless their distinct ones take more: 1 GiB."""
 
 
 class Array(Protocol):
@@ -11,54 +15,143 @@ class Array(Protocol):
 
     def __len__(self) -> int: ...
 
+    def __getitem__(self, item: slice, /) -> Self: ...
+
+    def __setitem__(self, item: slice, value: Self, /) -> None: ...
+
+    @property
+    def itemsize(self) -> int: ...
+
 
 A = TypeVar("A", bound=Array)
 
-BUFFER_KEYS = 1 << 21
-"""Keys a layer gathers at least before they are sorted: 16 MiB of 64-bit keys."""
-
 
 class SortedCounts(Generic[A]):
-    """One sorted run, a pair (distinct keys ascending, their counts), and a buffer of keys that are not in it yet.
-
-    The buffer is merged once it holds `buffer_keys` keys and no fewer than the run. So memory stays proportional to
-    the distinct keys (and `buffer_keys`, and one batch), and all merging together passes over at most twice the keys
-    that were added: a sort is cheaper than the repeated merges of a fixed buffer.
+    """One layer's keys: a sorted run, that is the distinct keys ascending and their counts, and a buffer not in it yet.
 
     Args:
-        count: makes a run from unsorted keys, given in pieces.
-        merge: makes one run of two, adding up the counts of keys that are in both.
-        buffer_keys: the least number of keys that are merged at once.
+        new: an uninitialised array for so many keys.
+        count: makes a run of unsorted keys, which it may overwrite.
+        merge: makes one run of two, adding up the counts of keys that are in both, given the sum of all counts.
     """
 
     def __init__(
         self,
-        count: Callable[[list[A]], tuple[A, Any]],
-        merge: Callable[[tuple[A, Any], tuple[A, Any]], tuple[A, Any]],
-        buffer_keys: int = BUFFER_KEYS,
+        new: Callable[[int], A],
+        count: Callable[[A], tuple[A, Any]],
+        merge: Callable[[tuple[A, Any], tuple[A, Any], int], tuple[A, Any]],
     ) -> None:
+        self._new = new
         self._count = count
         self._merge = merge
-        self._buffer_keys = buffer_keys
-        self._buffer: list[A] = []
-        self._num_buffered = 0
+        self._buffer: A | None = None
         self._run: tuple[A, Any] | None = None
+        self._num_settled = 0
+        self.num_waiting = 0
 
-    def add(self, keys: A) -> None:
-        self._buffer.append(keys)
-        self._num_buffered += len(keys)
-        num_distinct = 0 if self._run is None else len(self._run[0])
-        if self._num_buffered >= max(self._buffer_keys, num_distinct):
-            self._flush()
+    def room(self, num_keys: int) -> A:
+        """Where the caller writes the next keys, which count as added from now on.  Shape [num_keys]."""
+        if self._buffer is None or self.num_waiting + num_keys > len(self._buffer):
+            self.reserve(self.num_waiting + num_keys)
+        assert self._buffer is not None
+        self.num_waiting += num_keys
+        return self._buffer[self.num_waiting - num_keys : self.num_waiting]
+
+    def reserve(self, num_keys: int) -> None:
+        """Make the buffer so large, waiting keys included, that it need not grow until then."""
+        grown = self._new(num_keys)
+        if self._buffer is not None:
+            grown[: self.num_waiting] = self._buffer[: self.num_waiting]
+        self._buffer = grown
+
+    @property
+    def key_bytes(self) -> int:
+        """Bytes of a key; known with the first."""
+        assert self._buffer is not None
+        return self._buffer.itemsize
+
+    @property
+    def num_distinct(self) -> int:
+        """Distinct keys in the run."""
+        return 0 if self._run is None else len(self._run[0])
+
+    def settle(self, *, keep_buffer: bool) -> None:
+        """Sort what waits into the run."""
+        assert self._buffer is not None
+        run = self._count(self._buffer[: self.num_waiting])
+        self._num_settled += self.num_waiting
+        self.num_waiting = 0
+        if not keep_buffer:
+            self._buffer = None
+        self._run = run if self._run is None else self._merge(self._run, run, self._num_settled)
 
     def result(self) -> tuple[A, Any]:
-        """All keys added so far, as one run; at least one must have been."""
-        if self._buffer:
-            self._flush()
+        """All keys as one run; at least one was added, and none waits."""
         assert self._run is not None
+        assert self.num_waiting == 0
         return self._run
 
-    def _flush(self) -> None:
-        run = self._count(self._buffer)
-        self._buffer, self._num_buffered = [], 0
-        self._run = run if self._run is None else self._merge(self._run, run)
+
+class KeyBuffers:
+    """The key buffers of all layers of a network: how large they are, and when they are sorted, all at once.
+
+    They are sorted when they hold `limit` bytes and no fewer than the distinct keys found so far. So memory stays
+    proportional to the distinct keys (and `limit`, and one batch), and all merging together passes over at most twice
+    the keys that were added, however many these are.
+
+    Args:
+        num_batches: how often `end_batch` will be called.
+        limit: bytes; fewer are slower, because sorted runs are merged more often.
+        num_threads: layers that are sorted at the same time.
+    """
+
+    def __init__(self, num_batches: int, limit: int = BUFFER_BYTES, num_threads: int = 1) -> None:
+        self._batches_left = num_batches
+        self._limit = limit
+        self._num_threads = num_threads
+        self._layers: list[SortedCounts[Any]] = []
+        self._keys_a_batch: list[int] = []
+        self._batches_waiting = 0
+        self._capacity = 0  # in batches
+
+    def add(self, layer: SortedCounts[A]) -> SortedCounts[A]:
+        """Take a layer in, before its first key."""
+        self._layers.append(layer)
+        return layer
+
+    def end_batch(self) -> None:
+        """To be called when each layer has added the keys of one batch; no later batch may be larger than the first.
+
+        After the last one nothing waits any more.
+        """
+        self._batches_left -= 1
+        self._batches_waiting += 1
+        if not self._keys_a_batch:
+            self._keys_a_batch = [layer.num_waiting for layer in self._layers]
+            self._plan()
+        if self._batches_left == 0:
+            self._settle()
+        elif self._batches_waiting >= self._capacity:
+            self._settle()
+            self._plan()
+
+    def _plan(self) -> None:
+        a_batch = sum(n * layer.key_bytes for n, layer in zip(self._keys_a_batch, self._layers, strict=True))
+        distinct = sum(layer.num_distinct * layer.key_bytes for layer in self._layers)
+        wanted = max(self._limit, distinct) // max(a_batch, 1)
+        previous = self._capacity
+        self._capacity = max(1, min(wanted, self._batches_waiting + self._batches_left))
+        if self._capacity > max(previous, 1):
+            for keys, layer in zip(self._keys_a_batch, self._layers, strict=True):
+                layer.reserve(keys * self._capacity)
+
+    def _settle(self) -> None:
+        keep_buffer = self._batches_left > 0
+        if self._num_threads == 1:
+            for layer in self._layers:
+                layer.settle(keep_buffer=keep_buffer)
+        else:
+            largest_first = sorted(self._layers, key=lambda layer: layer.num_waiting, reverse=True)
+            with ThreadPoolExecutor(self._num_threads) as pool:
+                list(pool.map(lambda layer: layer.settle(keep_buffer=keep_buffer), largest_first))
+        self._batches_waiting = 0

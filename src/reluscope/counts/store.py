@@ -127,7 +127,7 @@ def _as_int64(counts: Any) -> NDArray[np.int64]:
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    keys = sorted({*one.attrs, *other.attrs} - {"steps", "threads", "device"})
+    keys = sorted({*one.attrs, *other.attrs} - {"steps", "threads", "device", "batches_at_once"})
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name

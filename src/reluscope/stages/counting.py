@@ -18,6 +18,10 @@ from reluscope.schedule import Steps
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
+BATCHES_AT_ONCE = {"cpu": 1, "cuda": 16}
+"""By device: a GPU is not kept busy by one batch of small images. The networks that can be named meet only in
+batch-norm, which keeps each batch's own statistics."""
+
 
 def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int) -> None:
     """Count every pattern of every layer at the steps of `shard`, over all training images in their fixed order.
@@ -38,7 +42,14 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     if different := stores.difference(store.attributes, settings["training"]):
         raise ConfigError(f"{weights} was made with {different}; restore that, or delete the store to make it again")
     steps: Steps = np.array(run.shards[shard], np.int64)
-    attributes = {"run": run.name, **settings, **machine(device), "versions": stores.versions()}
+    at_once = BATCHES_AT_ONCE[device.type]
+    attributes = {
+        "run": run.name,
+        **settings,
+        **machine(device),
+        "batches_at_once": at_once,
+        "versions": stores.versions(),
+    }
     epochs = run.spec.timeline().epoch_of(steps)
     writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, source=Path(weights))
 
@@ -49,7 +60,7 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     started, first = time.monotonic(), writer.num_counted
     for step in steps[first:].tolist():
         store.load_into(network, step)
-        writer.append(count_patterns(network, images, batch_size=run.batch_size))
+        writer.append(count_patterns(network, images, batch_size=run.batch_size, batches_at_once=at_once))
         done = writer.num_counted - first
         left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
         print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)

@@ -1,0 +1,32 @@
+"""The Triton kernels compile for real GPUs; what they compute is held against the oracle in test_engines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMPILE = """
+import warnings
+warnings.simplefilter("ignore")  # of Triton's own
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from reluscope.counting import triton_kernels as t
+for kernel, keys in ((t._pack_kernel, "*i32"), (t._pack_kernel, "*i64"), (t._tally_kernel, "*i64")):
+    for values in ("fp32", "u8"):
+        for channels in (16, 64):
+            types = ["*" + values, "*i64", keys, *["i32"] * 6, "constexpr", "constexpr"]
+            signature = dict(zip(kernel.arg_names, types, strict=True))
+            source = ASTSource(kernel, signature, {(9,): channels, (10,): 4096 // channels})
+            assert "cubin" in triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is for Linux only")
+def test_every_kernel_compiles_for_hopper() -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment, timeout=300)
