@@ -44,6 +44,16 @@ def channel_words(num_channels: int) -> NDArray[np.uint64]:
     return np.concatenate([words, random])
 
 
+def expected_collisions(num_distinct: int, num_channels: int, key_bits: int = 64) -> float:
+    """Pairs of patterns that are expected to share a key, at most: 0 up to 64 channels (see `channel_words`).
+
+    Above, each pair of n distinct patterns does so with probability 2**-key_bits: n * (n - 1) / 2 pairs.
+    """
+    if num_channels <= EXACT_CHANNELS:
+        return 0.0
+    return num_distinct * (num_distinct - 1) / 2 / 2.0**key_bits
+
+
 @dataclass(frozen=True, eq=False)
 class PatternCounts:
     """Every pattern that one layer showed at one step, and how often.
@@ -72,6 +82,11 @@ class PatternCounts:
     def key_kind(self) -> KeyKind:
         """``"bits"``: exact; ``"xor64"``: collision-bounded (see `channel_words`)."""
         return key_kind(self.num_channels)
+
+    @property
+    def expected_collisions(self) -> float:
+        """Pairs of the layer's patterns that are expected to have been counted as one; 0 where keys are exact."""
+        return expected_collisions(len(self.keys), self.num_channels)
 
     def __repr__(self) -> str:
         return (

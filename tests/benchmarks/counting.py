@@ -1,55 +1,102 @@
 """What counting costs: `count_patterns` against the bare forward pass, and against Algorithm 1 of the paper.
 
-Every repetition times all contestants one after the other in this one process and compares within the repetition, so
-that a machine that slows down slows all of them. Prints a Markdown table:
+    python tests/benchmarks/counting.py
 
-    python tests/benchmarks/counting.py --network resnet20 --images 1024 --repeats 5 --json counting.json
+Every repetition times all contestants one after the other in this one process and compares within the repetition, so
+that a machine that slows down slows all of them:
+
+- bare forward: the same network, images and batches, batch-norm in training mode, nothing counted;
+- packing: bare forward, and the key of every position (on a GPU up to 16 channels their counts too);
+- whole: `count_patterns`;
+- hash_list: Hartmann et al. (2021), Algorithm 1, as published: a pattern's number by multiply-and-sum, for each batch a
+  fresh list, index_add_, the list added to the total. Its lists share the paper's 3e8 slots; it runs over fewer images,
+  and times an image are compared.
+
+On the CPU all of them run with freed memory kept (`reluscope.counting.heap`): without, the bare forward pass takes up
+to half as long again, at random. Images are CIFAR-10's from the folder RELUSCOPE_CIFAR10_FOLDER (train/<class>/*) or,
+where it is unset, random. Prints a Markdown table; --results writes it, and all times as JSON, to a folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
-import statistics
+import resource
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from reluscope import build_network, count_patterns
+from reluscope.counting.batch_norm import batch_norm_in_groups
+from reluscope.counting.engines import Counter, counter_type
+from reluscope.counting.heap import freed_memory_kept
+from reluscope.counting.sorted_counts import KeyBuffers
+from reluscope.data import DataSpec, load
 from reluscope.preactivations import counting_mode, observe
 
+PAPER_SLOTS = 300_000_000
+"""Slots of all layers' lists together in Figures 1 and 3 of the paper."""
 
-def bare_forward(network: nn.Module, images: Tensor, batch_size: int) -> None:
+HASH_LIST_BATCHES = 3
+"""Enough for a time an image: each batch costs the same."""
+
+
+def bare_forward(network: nn.Module, images: Tensor, size: int) -> None:
     """The least that any counting must do: the same forward passes."""
     with counting_mode(network):
-        for batch in images.split(batch_size):
+        for batch in images.split(size):
             network(batch)
 
 
-def algorithm_1(network: nn.Module, images: Tensor, batch_size: int, slots: int) -> list[Tensor]:
-    """Hartmann et al. (2021), Algorithm 1: a fresh int32 list a layer, pattern by multiply-and-sum, index_add_."""
-    lists: list[Tensor] = []
+def packing(network: nn.Module, images: Tensor, size: int, at_once: int) -> None:
+    """The forward passes of `count_patterns`, and its keys, which nobody sorts."""
+    counters: list[Counter] = []
+    batches = images.split(size * at_once)
+    buffers = KeyBuffers(num_batches=len(batches) + 1, limit=1 << 40)  # one more, so that the last is never sorted
 
     def visit(index: int, name: str, preactivation: Tensor) -> None:
-        if index == len(lists):
-            lists.append(torch.zeros(slots, dtype=torch.int32, device=preactivation.device))
-        powers = 2 ** torch.arange(preactivation.shape[1], device=preactivation.device)
-        bits = (preactivation > 0).movedim(1, -1).long()
-        keys = ((bits * powers).sum(-1) % slots).flatten()
-        lists[index].index_add_(0, keys, torch.ones_like(keys, dtype=torch.int32))
+        if index == len(counters):
+            counter = counter_type("auto", preactivation.device)
+            counters.append(counter(preactivation.shape[1], preactivation.device, buffers))
+        counters[index].add(preactivation)
 
     with counting_mode(network):
-        for batch in images.split(batch_size):
+        for batch in batches:
+            with observe(network, visit), batch_norm_in_groups(max(len(batch) // size, 1)):
+                network(batch)
+            buffers.end_batch()
+
+
+def hash_list(network: nn.Module, images: Tensor, size: int, slots: int) -> list[Tensor]:
+    """Algorithm 1 in each layer and batch; int32 counts by layer, shape [slots]."""
+    totals: list[Tensor] = []
+
+    def visit(index: int, name: str, preactivation: Tensor) -> None:
+        powers = 2 ** torch.arange(preactivation.shape[1], device=preactivation.device)
+        patterns = ((preactivation > 0).movedim(1, -1).long() * powers).sum(-1).flatten()
+        counts = torch.zeros(slots, dtype=torch.int32, device=preactivation.device)
+        counts.index_add_(0, patterns % slots, torch.ones_like(patterns, dtype=torch.int32))
+        if index == len(totals):
+            totals.append(counts)
+        else:
+            totals[index] += counts
+
+    with counting_mode(network):
+        for batch in images.split(size):
             with observe(network, visit):
                 network(batch)
-    return lists
+    return totals
 
 
 def seconds(task: Callable[[], object], device: torch.device) -> float:
@@ -61,93 +108,113 @@ def seconds(task: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def measure(tasks: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each task in each repetition, after one round that warms up and compiles."""
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for repetition in range(repeats + 1):
-        for name, task in tasks.items():
-            elapsed = seconds(task, device)
+def peak_memory(device: torch.device) -> float:
+    """Most memory so far, GB: of the process on the CPU, of its tensors on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def benchmark(name: str, images: Tensor, settings: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of each contestant in each repetition, after one round that warms up and compiles."""
+    device, size, at_once = images.device, settings.batch_size, settings.batches_at_once
+    torch.manual_seed(0)
+    network = build_network(name, in_channels=3, num_classes=10)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    few = images[: size * HASH_LIST_BATCHES]
+    layers = len(count_patterns(network, few, size))
+    tasks: dict[str, Callable[[], object]] = {
+        "bare forward": partial(bare_forward, network, images, size),
+        "packing": partial(packing, network, images, size, at_once),
+        "whole": partial(count_patterns, network, images, size, batches_at_once=at_once),
+        "hash_list": partial(hash_list, network, few, size, PAPER_SLOTS // layers),
+    }
+    times: dict[str, list[float]] = {task: [] for task in tasks}
+    peak = 0.0
+    for repetition in tqdm(range(settings.repeats + 1), desc=name, disable=None):
+        for task, run in tasks.items():
+            elapsed = seconds(run, device)
+            if task == "whole" and repetition == 0:
+                peak = peak_memory(device)  # before the hash lists
             if repetition > 0:
-                times[name].append(elapsed)
-    return times
+                times[task].append(elapsed * (len(images) / len(few) if task == "hash_list" else 1))
+    return {"seconds": times, "peak_gb": peak}
 
 
-def quartiles(values: list[float]) -> str:
-    """Median, and the range of the middle half."""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+def spread(values: np.ndarray[Any, Any]) -> str:
+    """Median (least to largest)."""
+    return f"{np.median(values):.2f} ({values.min():.2f} to {values.max():.2f})"
 
 
-def as_table(times: dict[str, list[float]]) -> str:
-    bare, published = times["bare forward"], times["Algorithm 1"]
-    lines = ["| contestant | seconds | ratio to bare forward | ratio to Algorithm 1 |", "|---|---|---|---|"]
-    for name, values in times.items():
-        to_bare = [value / base for value, base in zip(values, bare, strict=True)]
-        to_published = [value / base for value, base in zip(values, published, strict=True)]
-        lines.append(f"| {name} | {quartiles(values)} | {quartiles(to_bare)} | {quartiles(to_published)} |")
+def as_table(results: dict[str, dict[str, Any]]) -> str:
+    header = ["network", "bare forward, s", "packing / bare", "whole / bare", "hash_list / whole", "peak memory"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for name, result in results.items():
+        bare, packed, whole, published = (np.array(values) for values in result["seconds"].values())
+        ratios = (spread(ratio) for ratio in (packed / bare, whole / bare, published / whole))
+        lines.append(f"| {name} | {spread(bare)} | {' | '.join(ratios)} | {result['peak_gb']:.1f} GB |")
     return "\n".join(lines)
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells it."""
+def machine(device: torch.device) -> str:
+    """The processor's name as far as the system tells it, and torch's threads; or the GPU's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
+
+
+def read_images(count: int) -> tuple[str, Tensor]:
+    """What the images are, and float32 [count, 3, 32, 32], channels_last."""
+    if folder := os.environ.get("RELUSCOPE_CIFAR10_FOLDER"):
+        spec = DataSpec.from_config({"name": "imagefolder", "path": folder, "images": count})
+        return "CIFAR-10", load(spec).train[:count]
+    random = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return "random", random.contiguous(memory_format=torch.channels_last)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="resnet20", help="a name that build_network knows")
-    parser.add_argument("--images", type=int, default=1024, help="how many random 3 x 32 x 32 images (default 1024)")
-    parser.add_argument("--file", type=Path, help="float images [n, 3, height, width] from this .npy file instead")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--engines", nargs="+", default=["auto"])
-    parser.add_argument("--slots", type=int, default=1 << 22, help="of Algorithm 1, a layer (default 4194304)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    parser.add_argument("--json", type=Path, help="write times and settings to this file")
+    networks = ["resnet20", "convnet20", "toynet20"]
+    parser.add_argument("--networks", nargs="+", default=networks, help=f"default: {' '.join(networks)}")
+    parser.add_argument("--images", type=int, default=5120, help="default 5120")
+    parser.add_argument("--batch-size", type=int, default=128, help="default 128")
+    parser.add_argument("--batches-at-once", type=int, help="default 1 on the CPU, 16 on a GPU")
+    parser.add_argument("--repeats", type=int, default=7, help="default 7")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU; default all")
+    parser.add_argument("--results", type=Path, help="folder for counting-<device>.json and .md")
     return parser.parse_args()
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    device, size = torch.device(arguments.device), arguments.batch_size
-    images = torch.from_numpy(np.load(arguments.file)) if arguments.file else torch.randn(arguments.images, 3, 32, 32)
-    images = images.float().to(device, memory_format=torch.channels_last)
-    network = build_network(arguments.network, in_channels=3, num_classes=10)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settings = parse_arguments()
+    torch.set_num_threads(settings.threads)
+    device = torch.device(settings.device)
+    settings.batches_at_once = settings.batches_at_once or (16 if device.type == "cuda" else 1)
+    kind, images = read_images(settings.images)
+    images = images.to(device)
+    with freed_memory_kept():
+        results = {name: benchmark(name, images, settings) for name in settings.networks}
 
-    tasks: dict[str, Callable[[], object]] = {
-        "bare forward": partial(bare_forward, network, images, size),
-        "Algorithm 1": partial(algorithm_1, network, images, size, arguments.slots),
+    versions = {name: metadata.version(name) for name in ("reluscope", "torch", "numpy", "numba")}
+    header = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(device),
+        "images": f"{len(images):,} of {kind}, 3 x 32 x 32, batches of {settings.batch_size}",
+        "repeats": settings.repeats,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    for engine in arguments.engines:
-        tasks[f"count_patterns, {engine}"] = partial(count_patterns, network, images, size, engine=engine)
-    times = measure(tasks, arguments.repeats, device)
-
-    settings = {
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "threads": arguments.threads,
-        "network": arguments.network,
-        "images": f"{'x'.join(map(str, images.shape))}, {arguments.file.name if arguments.file else 'random'}",
-        "batch_size": size,
-        "slots": arguments.slots,
-        "repeats": arguments.repeats,
-        "versions": f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}, "
-        f"numba {numba.__version__}",
-    }
-    print("\n".join(f"- {name}: {value}" for name, value in settings.items()))
-    print("\nMedian (middle half) over the repetitions; ratios are taken within each.\n")
-    print(as_table(times))
-    if arguments.json:
-        medians = {name: statistics.median(values) for name, values in times.items()}
-        arguments.json.write_text(json.dumps({"settings": settings, "seconds": times, "medians": medians}, indent=2))
+    lines = [f"- {name}: {value}" for name, value in header.items()]
+    report = "\n".join([*lines, "", "Median (least to largest); ratios within each repetition.", "", as_table(results)])
+    print(report)
+    if settings.results:
+        settings.results.mkdir(parents=True, exist_ok=True)
+        (settings.results / f"counting-{device.type}.md").write_text(f"{report}\n")
+        data = json.dumps({**header, "results": results}, indent=1)
+        (settings.results / f"counting-{device.type}.json").write_text(f"{data}\n")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,8 @@ def test_xarray_opens_the_whole_and_each_layer(tmp_path: Path) -> None:
     assert dataset.layer_name.values.tolist() == ["a", "b", "c", "d"]
     assert dataset.distinct_patterns.dims == ("step", "layer")
     assert dataset.distinct_patterns.values[1].tolist() == [len(c.keys) for c in counts_of(3)]
+    assert dataset.expected_collisions.dims == ("step", "layer")
+    assert dataset.expected_collisions.values[1].tolist() == [c.expected_collisions for c in counts_of(3)]
     assert dataset.num_channels.values.tolist() == [3, 32, 64, 100]
     assert set(dataset.distinct_patterns.coords) >= {"step", "epoch", "layer", "layer_name", "stage", "num_channels"}
     layer = xarray.open_zarr(path, group="layer002")

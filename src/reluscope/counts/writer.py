@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.patterns import PatternCounts
+from reluscope.patterns import PatternCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
 SAVE_SECONDS = 60.0
@@ -157,6 +157,11 @@ class CountsWriter:
             stores.write_array(self._group, name, np.array([layer[name] for layer in layers]), ("layer",))
         distinct = np.stack([np.diff(stores.array_of(group, "indptr")[:]) for group in self._layers], axis=1)
         stores.write_array(self._group, "distinct_patterns", distinct, ("step", "layer"))
+        collisions = [
+            [expected_collisions(n, layer["num_channels"]) for n, layer in zip(row, layers, strict=True)]
+            for row in distinct.tolist()
+        ]
+        stores.write_array(self._group, "expected_collisions", np.array(collisions), ("step", "layer"))
         stores.finish(self._store, self._final, self._group)
         self._lock.release()
         shutil.rmtree(self._folder)

@@ -60,7 +60,10 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     started, first = time.monotonic(), writer.num_counted
     for step in steps[first:].tolist():
         store.load_into(network, step)
-        writer.append(count_patterns(network, images, batch_size=run.batch_size, batches_at_once=at_once))
+        counts = count_patterns(
+            network, images, run.batch_size, batches_at_once=at_once, buffer_bytes=run.buffer_mb << 20
+        )
+        writer.append(counts)
         done = writer.num_counted - first
         left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
         print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)

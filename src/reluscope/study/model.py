@@ -30,6 +30,7 @@ class Run:
         steps: the counted steps, ascending.
         shard_length: steps whose checkpoints one counting job handles.
         batch_size: images a batch when counting; batch-norm statistics are taken over it.
+        buffer_mb: 2**20 bytes in which keys wait to be sorted when counting.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Run:
     steps: Steps
     shard_length: int
     batch_size: int
+    buffer_mb: int = 1024
 
     @property
     def num_images(self) -> int:
@@ -279,4 +281,4 @@ def _run(
             raise ConfigError(f"runs.{name}: {error}") from error
     steps = schedule.with_ends(wanted, timeline)
     shard_length, batch_size = counting.get("shard_length", 1000), counting.get("batch_size", 128)
-    return Run(name, entry["title"], spec, steps, shard_length, batch_size)
+    return Run(name, entry["title"], spec, steps, shard_length, batch_size, counting.get("buffer_mb", 1024))
