@@ -157,8 +157,9 @@ class CountsWriter:
             stores.write_array(self._group, name, np.array([layer[name] for layer in layers]), ("layer",))
         distinct = np.stack([np.diff(stores.array_of(group, "indptr")[:]) for group in self._layers], axis=1)
         stores.write_array(self._group, "distinct_patterns", distinct, ("step", "layer"))
+        channels = np.array([layer["num_channels"] for layer in layers]).tolist()
         collisions = [
-            [expected_collisions(n, layer["num_channels"]) for n, layer in zip(row, layers, strict=True)]
+            [expected_collisions(patterns, width) for patterns, width in zip(row, channels, strict=True)]
             for row in distinct.tolist()
         ]
         stores.write_array(self._group, "expected_collisions", np.array(collisions), ("step", "layer"))
