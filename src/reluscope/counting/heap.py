@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,10 +18,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _LARGEST_MMAP_THRESHOLD = 32 << 20
 _NEVER = (1 << 31) - 1
 
+_lock = threading.Lock()
+_num_keeping = 0
+
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Within it, glibc keeps what blocks of up to 32 MiB gave free; afterwards, at most 64 MiB of it.
+    """Within it, glibc keeps what blocks of up to 32 MiB gave free; once nobody is within, at most 64 MiB of it.
 
     These are the values that glibc reaches by itself in a process with large blocks, so that nothing is to be put back.
     Elsewhere, or where the environment tunes glibc's allocator, it does nothing.
@@ -29,10 +33,16 @@ def freed_memory_kept() -> Iterator[None]:
     if is_tuned or platform.libc_ver()[0] != "glibc":
         yield
         return
+    global _num_keeping
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-    mallopt(_TRIM_THRESHOLD, _NEVER)
+    with _lock:
+        _num_keeping += 1
+        mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        mallopt(_TRIM_THRESHOLD, _NEVER)
     try:
         yield
     finally:
-        mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
+        with _lock:
+            _num_keeping -= 1
+            if _num_keeping == 0:  # else a count around this one, or in another thread, still wants it
+                mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)

@@ -21,9 +21,7 @@ from reluscope.counting.device import device_words, sorted_on_device, unsigned
 from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
 
 _TABLE_SIZE = tl.constexpr(1 << 16)
-_NUM_TABLES = tl.constexpr(
-    16
-)  # copies of a table, so that a hot pattern does not make all programs wait for one address
+_NUM_TABLES = tl.constexpr(16)  # copies, so that a hot pattern does not make all programs wait for one address
 _TILE = 4096  # values that a program holds at a time
 
 
