@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -39,6 +38,7 @@ from tqdm import tqdm
 
 from reluscope import build_network, count_patterns
 from reluscope.counting.batch_norm import batch_norm_in_groups
+from reluscope.counting.count import forward_passes
 from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.heap import freed_memory_kept
 from reluscope.counting.sorted_counts import KeyBuffers
@@ -62,8 +62,8 @@ def bare_forward(network: nn.Module, images: Tensor, size: int) -> None:
 def packing(network: nn.Module, images: Tensor, size: int, at_once: int) -> None:
     """The forward passes of `count_patterns`, and its keys, which nobody sorts."""
     counters: list[Counter] = []
-    batches = images.split(size * at_once)
-    buffers = KeyBuffers(num_batches=len(batches) + 1, limit=1 << 40)  # one more, so that the last is never sorted
+    passes = forward_passes(len(images), size, at_once)
+    buffers = KeyBuffers(num_batches=len(passes) + 1, limit=1 << 40)  # one more, so that the last is never sorted
 
     def visit(index: int, name: str, preactivation: Tensor) -> None:
         if index == len(counters):
@@ -72,9 +72,9 @@ def packing(network: nn.Module, images: Tensor, size: int, at_once: int) -> None
         counters[index].add(preactivation)
 
     with counting_mode(network):
-        for batch in batches:
-            with observe(network, visit), batch_norm_in_groups(max(len(batch) // size, 1)):
-                network(batch)
+        for start, stop, num_batches in passes:
+            with observe(network, visit), batch_norm_in_groups(num_batches):
+                network(images[start:stop])
             buffers.end_batch()
 
 
@@ -108,11 +108,18 @@ def seconds(task: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory(device: torch.device) -> float:
-    """Most memory so far, GB: of the process on the CPU, of its tensors on a GPU."""
+def peak_memory(task: Callable[[], object], device: torch.device) -> float:
+    """Most memory during a call, GB: of its tensors on a GPU; of the process on Linux; NaN elsewhere."""
     if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        task()
         return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    if platform.system() != "Linux":
+        return float("nan")
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): sets VmHWM back
+    task()
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024 / 1e9
 
 
 def benchmark(name: str, images: Tensor, settings: argparse.Namespace) -> dict[str, Any]:
@@ -130,12 +137,10 @@ def benchmark(name: str, images: Tensor, settings: argparse.Namespace) -> dict[s
         "hash_list": partial(hash_list, network, few, size, PAPER_SLOTS // layers),
     }
     times: dict[str, list[float]] = {task: [] for task in tasks}
-    peak = 0.0
+    peak = peak_memory(tasks["whole"], device)
     for repetition in tqdm(range(settings.repeats + 1), desc=name, disable=None):
         for task, run in tasks.items():
             elapsed = seconds(run, device)
-            if task == "whole" and repetition == 0:
-                peak = peak_memory(device)  # before the hash lists
             if repetition > 0:
                 times[task].append(elapsed * (len(images) / len(few) if task == "hash_list" else 1))
     return {"seconds": times, "peak_gb": peak}

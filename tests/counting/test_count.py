@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reluscope.counting import count_patterns
+from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.patterns import PatternCounts
 
 ENGINES = ["numpy", "numba", "torch"]  # Triton, slow in its interpreter: test_engines
@@ -209,7 +210,11 @@ def test_layers_that_change_between_batches_are_refused(
 def test_a_small_buffer_and_more_threads_give_the_same_counts() -> None:
     network, images = small_network(seed=4, width=40), torch.randn(30, 3, 8, 8)
     expected = [as_rows(layer) for layer in count_patterns(network, images, 8)]
-    assert [as_rows(layer) for layer in count_patterns(network, images, 8, buffer_bytes=1)] == expected
+    torch.set_num_threads(3)  # as many layers are sorted and merged at the same time
+    try:
+        assert [as_rows(layer) for layer in count_patterns(network, images, 8, buffer_bytes=1)] == expected
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
@@ -232,6 +237,30 @@ def test_batches_that_pass_together_keep_their_own_statistics(
     assert as_rows(count_patterns(network, images, 32)[0]) != as_rows(one_by_one[0])  # they do matter
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, state[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("norm_dtype", [None, torch.float32])
+def test_batch_norm_in_groups_is_torchs_for_each(dtype: torch.dtype, norm_dtype: torch.dtype | None) -> None:
+    """Values and dtype, in half precision and with a batch-norm in float32 too."""
+    norm = nn.BatchNorm2d(5).to(norm_dtype or dtype)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    values = (torch.randn(12, 5, 4, 4) * 3 + 1).to(dtype)
+    with torch.no_grad():
+        expected = torch.cat([norm(batch) for batch in values.split(4)])
+        with batch_norm_in_groups(3):
+            together = norm(values)
+    assert together.dtype == expected.dtype
+    rounding = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(together, expected, rtol=rounding, atol=rounding)
+
+
+def test_batch_norm_of_one_value_a_channel_is_refused_as_by_torch() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3), nn.ReLU())
+    for batches_at_once in (1, 4):
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+            count_patterns(network, torch.randn(8, 3), 1, batches_at_once=batches_at_once)
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -1,5 +1,7 @@
 """Counting engines: each agrees with the oracle to the last count, and the oracle with numpy.unique on the bits."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reluscope.counting import compiled
+from reluscope.counting import engines as engines_module
 from reluscope.counting.engines import ENGINES, counter_type
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.patterns import channel_words, key_dtype
 
 CPU = torch.device("cpu")
 DEVICES = {"triton": torch.device("cuda")} if torch.cuda.is_available() else {}  # else in Triton's interpreter
+ENGINE_NAMES = [
+    pytest.param(name, marks=pytest.mark.skipif(name == "triton" and not find_spec("triton"), reason="no Triton here"))
+    for name in ENGINES
+]
 SPECIAL = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-40, -1e-40, 1.0, -1.0])
 
 
@@ -111,21 +119,21 @@ def test_the_oracle_agrees_with_unique_rows(tensors: list[Tensor]) -> None:
     assert dict(zip(keys, counts, strict=True)) == expected
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
 def test_hand_computed(engine: str) -> None:
     nan = float("nan")
     tensor = torch.tensor([[1.0, -1.0, 2.0], [0.0, -0.0, nan], [1e-30, -3.0, 5.0], [-1.0, 4.0, 0.0]])
     assert counted(engine, [tensor]) == ([0b000, 0b010, 0b101], [1, 1, 2])
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
 def test_bit_63_sorts_last(engine: str) -> None:
     tensor = -torch.ones(3, 64)
     tensor[0, 63] = tensor[1, 62] = 1
     assert counted(engine, [tensor]) == ([0, 2**62, 2**63], [1, 1, 1])
 
 
-@pytest.mark.parametrize("engine", ["numba", "torch", "triton"])
+@pytest.mark.parametrize("engine", ENGINE_NAMES[1:])
 @pytest.mark.parametrize("num_channels", [16, 20, 40, 70])
 @pytest.mark.parametrize("buffer_bytes", [1, 1000, 10**6])
 def test_all_distinct_and_hot_keys_over_many_merges(engine: str, num_channels: int, buffer_bytes: int) -> None:
@@ -139,6 +147,8 @@ def test_all_distinct_and_hot_keys_over_many_merges(engine: str, num_channels: i
 
 
 def test_auto_chooses_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setattr(engines_module, "_passes_trial", lambda engine, device: True)
     engines = {device: counter_type("auto", torch.device(device)).__name__ for device in ("cpu", "mps", "cuda", "xpu")}
     assert engines == {"cpu": "NumbaCounter", "mps": "NumbaCounter", "cuda": "TritonCounter", "xpu": "TorchCounter"}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -147,8 +157,40 @@ def test_auto_chooses_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
         counter_type("triton", torch.device("cuda"))
 
 
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize("num_channels", [3, 16, 20, 70])
+@pytest.mark.parametrize("empty", [(0, 2, 2), (3, 0, 2)])
+def test_a_batch_of_no_positions_adds_none(engine: str, num_channels: int, empty: tuple[int, int, int]) -> None:
+    nothing = torch.empty(empty[0], num_channels, *empty[1:])
+    something = torch.ones(1, num_channels, 2, 2)
+    key = int(np.bitwise_xor.reduce(channel_words(num_channels)))
+    assert counted(engine, [nothing]) == ([], [])
+    assert counted(engine, [something, nothing], buffer_bytes=1) == ([key], [4])
+    assert counted(engine, [nothing, something], buffer_bytes=1) == ([key], [4])
+
+
+def test_auto_takes_torch_where_triton_fails_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial runs in Triton's interpreter; a kernel that cannot run, or is wrong, fails it."""
+    kernels = pytest.importorskip("reluscope.counting.triton_kernels", reason="Triton is not installed")
+    device = DEVICES.get("triton", CPU)
+    trial = engines_module._passes_trial.__wrapped__
+    assert trial("triton", device)
+    launch = kernels._launch
+
+    def wrong(kernel, preactivation, words, output) -> None:
+        launch(kernel, -preactivation, words, output)
+
+    for broken, reason in ((None, "'NoneType' object is not callable"), (wrong, "it counts otherwise than torch does")):
+        monkeypatch.setattr(kernels, "_launch", broken)
+        with pytest.warns(UserWarning, match=f"'triton' does not work on .*'torch' counts instead: {reason}"):
+            assert not trial("triton", device)
+    monkeypatch.setattr(engines_module, "_passes_trial", lambda engine, device: False)
+    assert counter_type("auto", torch.device("cuda")).__name__ == "TorchCounter"
+
+
 def test_triton_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    kernels = pytest.importorskip("reluscope.counting.triton_kernels", reason="Triton is not installed")
+    monkeypatch.setattr(kernels, "_INTERPRETS", False)
     with pytest.raises(ValueError, match="expected the network on an NVIDIA or AMD GPU, but it is on cpu"):
         counter_type("triton", CPU)(3, CPU, KeyBuffers(1))
 
@@ -156,3 +198,13 @@ def test_triton_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_engine_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match=r"engine: unknown 'nunba'; did you mean 'numba'\? allowed are auto, "):
         counter_type("nunba", CPU)
+
+
+def test_counts_beyond_32_bits_are_not_cut() -> None:
+    """So many keys are too many for a test; what decides is the dtype."""
+    assert compiled._count_dtype(2**32 - 1) == np.uint32
+    assert compiled._count_dtype(2**32) == np.int64
+    counts = np.full(1, 2**32 - 1, compiled._count_dtype(2**33))
+    keys = np.zeros(1, np.uint32)
+    _, sums = compiled._merge((keys, counts), (keys, counts), 2**33)
+    assert sums.tolist() == [2 * (2**32 - 1)]

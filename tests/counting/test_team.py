@@ -58,6 +58,23 @@ def test_the_runtime_is_torchs_own() -> None:
     finally:
         torch.set_num_threads(1)
     assert runtime.omp_get_max_threads() == 1
+    assert library_of(region) == library_of(runtime.omp_get_max_threads)
+
+
+def library_of(function: object) -> bytes:
+    """File of the shared library that a C function lives in (dladdr(3))."""
+
+    class Info(ctypes.Structure):
+        _fields_ = (
+            ("file", ctypes.c_char_p),
+            ("base", ctypes.c_void_p),
+            ("name", ctypes.c_char_p),
+            ("address", ctypes.c_void_p),
+        )
+
+    info = Info()
+    assert ctypes.CDLL(None).dladdr(ctypes.cast(function, ctypes.c_void_p), ctypes.byref(info))
+    return info.file
 
 
 def test_the_second_process_does_not_compile_again() -> None:
@@ -85,7 +102,7 @@ def test_freed_memory_is_kept_only_inside(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
     monkeypatch.setattr("platform.libc_ver", lambda: ("glibc", "2.36"))
-    keep = [(-3, 32 << 20), (-1, 2**31 - 1)]
+    keep = [(-3, 32 << 20), (-1, -1)]
     with freed_memory_kept():
         with freed_memory_kept():
             assert calls == [*keep, *keep]

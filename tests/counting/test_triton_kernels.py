@@ -16,11 +16,15 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from reluscope.counting import triton_kernels as t
 for kernel, keys in ((t._pack_kernel, "*i32"), (t._pack_kernel, "*i64"), (t._tally_kernel, "*i64")):
-    for values in ("fp32", "u8"):
+    for values in ("fp32", "fp16", "bf16"):
         for channels in (16, 64):
             types = ["*" + values, "*i64", keys, *["i32"] * 6, "constexpr", "constexpr"]
+            constants = {(9,): channels, (10,): 4096 // channels}
+            if channels == 64:  # channels_last: Triton makes a stride of 1 a constant
+                types[7] = "constexpr"
+                constants[(7,)] = 1
             signature = dict(zip(kernel.arg_names, types, strict=True))
-            source = ASTSource(kernel, signature, {(9,): channels, (10,): 4096 // channels})
+            source = ASTSource(kernel, signature, constants)
             assert "cubin" in triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm
 """
 

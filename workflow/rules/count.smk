@@ -12,7 +12,7 @@ rule count:
         "../../envs/reluscope.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=lambda wildcards: 5000 + study.runs[wildcards.run].buffer_mb,
         runtime=1440,
     params:
         settings=lambda wildcards: counting_settings(

@@ -18,8 +18,9 @@ _SIGNATURE = inspect.signature(F.batch_norm)
 def batch_norm_in_groups(num_groups: int) -> AbstractContextManager[object]:
     """Within it, batch-norm in training mode takes its input for `num_groups` batches of equal size, one after another.
 
-    No module is altered: torch's own function is intercepted, so that modules and functional calls are served alike.
-    Running statistics are not updated. One group is torch's own batch-norm, to the bit.
+    No module is altered: `torch.nn.functional.batch_norm` is intercepted, which torch's modules call too; what calls
+    `torch.batch_norm` itself, or is compiled by TorchScript, is not seen. Running statistics are not updated. One group
+    is torch's own batch-norm, to the bit.
     """
     return nullcontext() if num_groups == 1 else _GroupedBatchNorm(num_groups)
 
@@ -53,7 +54,10 @@ def _normalise(num_groups: int, values: Tensor, weight: Tensor | None, bias: Ten
             f"batches_at_once: expected batch-norm's input to hold {num_groups} batches of equal size, but got "
             f"{len(values)} rows"
         )
-    groups = values.unflatten(0, (num_groups, -1))  # [groups, images, channels, ...], a view
+    if len(values) == num_groups and values[0, 0].numel() == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(values.shape)}")
+    dtype = torch.promote_types(values.dtype, torch.float32)  # half precision is for the result only, as in torch's own
+    groups = values.to(dtype).unflatten(0, (num_groups, -1))  # [groups, images, channels, ...], a view in float32
     over = [1, *range(3, groups.ndim)]
     variance, mean = torch.var_mean(groups, dim=over, correction=0, keepdim=True)
     scale = (variance + eps).rsqrt()
@@ -63,4 +67,4 @@ def _normalise(num_groups: int, values: Tensor, weight: Tensor | None, bias: Ten
     shift = -mean * scale
     if bias is not None:
         shift = shift + bias.view(a_channel)
-    return torch.addcmul(shift, groups, scale).flatten(0, 1)
+    return torch.addcmul(shift, groups, scale).flatten(0, 1).to(values.dtype)

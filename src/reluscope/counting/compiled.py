@@ -61,17 +61,31 @@ def _tally(keys):  # type: ignore[no-untyped-def]
 
 def _count_by_sorting(keys: Keys) -> Run:
     keys.sort()  # NumPy's vectorised quicksort; on AVX-512 it was 2 to 5 times as fast as a radix sort in numba
-    return _run_lengths(keys)
+    distinct = np.empty(_num_distinct(keys), keys.dtype)
+    counts = np.empty(len(distinct), _count_dtype(len(keys)))
+    _run_lengths(keys, distinct, counts)
+    return distinct, counts
+
+
+def _count_dtype(total: int) -> type[np.unsignedinteger] | type[np.signedinteger]:
+    """Half the memory where it suffices."""
+    return np.uint32 if total < 1 << 32 else np.int64
 
 
 @njit(nogil=True, cache=True)
-def _run_lengths(keys):  # type: ignore[no-untyped-def]
-    """The distinct keys of a sorted array, and how often each occurs."""
-    num_distinct = 1
+def _num_distinct(keys):  # type: ignore[no-untyped-def]
+    """Of a sorted array."""
+    num_distinct = min(len(keys), 1)
     for i in range(1, len(keys)):
         num_distinct += keys[i] != keys[i - 1]
-    distinct = np.empty(num_distinct, keys.dtype)
-    counts = np.empty(num_distinct, np.uint32)
+    return num_distinct
+
+
+@njit(nogil=True, cache=True)
+def _run_lengths(keys, distinct, counts):  # type: ignore[no-untyped-def]
+    """The distinct keys of a sorted array, and how often each occurs."""
+    if len(keys) == 0:
+        return
     last, start = 0, 0
     distinct[0] = keys[0]
     for i in range(1, len(keys)):
@@ -81,12 +95,11 @@ def _run_lengths(keys):  # type: ignore[no-untyped-def]
         start = i if is_new else start
         distinct[last] = keys[i]
     counts[last] = len(keys) - start
-    return distinct, counts
 
 
 def _merge(first: Run, second: Run, total: int) -> Run:
     keys = np.empty(len(first[0]) + len(second[0]), first[0].dtype)
-    counts = np.empty(len(keys), np.uint32 if total < 1 << 32 else np.int64)  # half the memory where it suffices
+    counts = np.empty(len(keys), _count_dtype(total))
     num_distinct = _merge_into(keys, counts, *first, *second)
     keys.resize(num_distinct, refcheck=False)  # gives the slack back without a copy
     counts.resize(num_distinct, refcheck=False)

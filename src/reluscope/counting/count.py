@@ -41,7 +41,8 @@ def count_patterns(
     each by its own statistics, so the batch partition is part of the result (Hartmann et al. 2021, section 3); the
     network is left exactly as found. Counts are exact; so are keys up to 64 channels (`reluscope.patterns`).
 
-    Memory: the distinct patterns (up to 24 bytes each at the peak), `buffer_bytes`, and what one forward pass takes.
+    Memory: what one forward pass takes, `buffer_bytes`, and up to about 40 bytes for each distinct pattern on the CPU
+    (a key takes 2, 4 or 8, its count 4, and while two sorted runs are merged both and their union are there).
 
     Args:
         network: any module whose forward pass calls activation modules (`reluscope.preactivations.ACTIVATIONS`) on
@@ -49,12 +50,13 @@ def count_patterns(
         images: float tensor [n, ...], or an object with len() whose slices are such tensors. Batches move to the
             network's device; dtype and memory format stay.
         batch_size: images in a batch.
-        engine: "auto" (numba on the CPU, Triton on a GPU that it knows, torch elsewhere), "numpy", "numba", "torch" or
+        engine: "auto" (numba on the CPU, Triton on a GPU where it works, torch elsewhere), "numpy", "numba", "torch" or
             "triton". All give the same counts.
         batches_at_once: batches that pass through the network together, each still normalised by its own statistics;
-            more keep a GPU busy. Only for networks whose images meet nowhere but in batch-norm. Sums in another order
-            may turn a bit whose pre-activation is 0 up to rounding.
-        buffer_bytes: memory in which keys wait to be sorted; less is slower, because sorted runs are merged more often.
+            more keep a GPU busy. Only for networks whose images meet nowhere but in `functional.batch_norm`, which
+            torch's modules call. Sums in another order may turn a bit whose pre-activation is 0 up to rounding.
+        buffer_bytes: memory in which keys wait to be sorted, or as much as the distinct keys take where that is more;
+            less is slower, because sorted runs are merged more often.
         progress: show a bar over the batches, if standard error is a terminal.
 
     Returns:
@@ -69,7 +71,7 @@ def count_patterns(
     if len(images) == 0:
         raise ValueError("images: expected at least one image, but got none")
     device = device_of(network)
-    passes = _passes(len(images), batch_size, batches_at_once)
+    passes = forward_passes(len(images), batch_size, batches_at_once)
     counter = counter_type(engine, device)
     buffers = KeyBuffers(len(passes), buffer_bytes, torch.get_num_threads() if counter.settles_in_threads else 1)
     layers = _Layers(counter, buffers)
@@ -92,7 +94,7 @@ def _require_positive(**sizes: int) -> None:
             raise ValueError(f"{name}: expected at least 1, but got {size}")
 
 
-def _passes(num_images: int, batch_size: int, batches_at_once: int) -> list[tuple[int, int, int]]:
+def forward_passes(num_images: int, batch_size: int, batches_at_once: int) -> list[tuple[int, int, int]]:
     """First image, end and number of batches of each forward pass; a last batch that is shorter passes alone."""
     num_full = num_images // batch_size
     passes = []

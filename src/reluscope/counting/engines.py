@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
+import warnings
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -52,7 +54,7 @@ def counter_type(engine: str, device: torch.device) -> type[Counter]:
     """The counter of an engine by name; "auto" is the fastest for the network's device.
 
     That is numba on the CPU, also for Apple's GPUs, whose memory is the CPU's; Triton on an NVIDIA or AMD GPU where it
-    is installed; and torch elsewhere.
+    is installed and passes a small trial; and torch elsewhere.
 
     Raises:
         ValueError: unknown engine, or one that is not installed.
@@ -60,10 +62,39 @@ def counter_type(engine: str, device: torch.device) -> type[Counter]:
     require_known("engine", engine, ["auto", *ENGINES])
     has_triton = importlib.util.find_spec("triton") is not None
     if engine == "auto":
-        on_device = {"cpu": "numba", "mps": "numba", "cuda": "triton" if has_triton else "torch"}
-        engine = on_device.get(device.type, "torch")
+        engine = {"cpu": "numba", "mps": "numba"}.get(device.type, "torch")
+        if device.type == "cuda" and has_triton and _passes_trial("triton", device):
+            engine = "triton"
     if engine == "triton" and not has_triton:
         raise ValueError("engine: expected triton to be installed for 'triton', but it is not; 'torch' works without")
+    return _load(engine)
+
+
+def _load(engine: str) -> type[Counter]:
     module, name = ENGINES[engine].split(":")
     counter: type[Counter] = getattr(importlib.import_module(f"reluscope.counting.{module}"), name)
     return counter
+
+
+@functools.cache
+def _passes_trial(engine: str, device: torch.device) -> bool:
+    """Whether an engine runs on the device and counts as torch does: Triton compiles at its first use, for which a
+    machine may lack a C compiler, or Triton the machine.
+    """
+    try:
+        for num_channels in (16, 20, 40, 70):
+            values = torch.randn(9, num_channels, 5, 7, generator=torch.Generator().manual_seed(0)).to(device)
+            counts = []
+            for name in (engine, "torch"):
+                buffers = KeyBuffers(1)
+                counter = _load(name)(num_channels, device, buffers)
+                counter.add(values)
+                buffers.end_batch()
+                counts.append(counter.result())
+            if not all(np.array_equal(*arrays) for arrays in zip(*counts, strict=True)):
+                raise RuntimeError("it counts otherwise than torch does")
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        warnings.warn(f"engine {engine!r} does not work on {device}, 'torch' counts instead: {reason}", stacklevel=3)
+        return False
+    return True

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _LARGEST_MMAP_THRESHOLD = 32 << 20
-_NEVER = (1 << 31) - 1
+_NEVER = -1
 
 _lock = threading.Lock()
 _num_keeping = 0
@@ -24,9 +24,9 @@ _num_keeping = 0
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Within it, glibc keeps what blocks of up to 32 MiB gave free; once nobody is within, at most 64 MiB of it.
+    """Within it, glibc keeps what blocks of up to 32 MiB gave free; once nobody is within, no more than 64 MiB of it.
 
-    These are the values that glibc reaches by itself in a process with large blocks, so that nothing is to be put back.
+    The latter are the thresholds that glibc comes to by itself in a process that frees large blocks; they stay.
     Elsewhere, or where the environment tunes glibc's allocator, it does nothing.
     """
     is_tuned = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)

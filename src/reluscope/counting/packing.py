@@ -50,6 +50,8 @@ class Packer:
                 the CPU.
             keys: contiguous, of dtype `key_dtype(num_channels)`. Shape [n * height * width].
         """
+        if len(keys) == 0:
+            return
         values = preactivation.detach()
         if values.dtype != torch.float32:
             values = values > 0  # one more variant of the kernel serves all other dtypes, and exactly
@@ -62,6 +64,7 @@ class Packer:
             values.data_ptr(),
             keys.__array_interface__["data"][0],
             self._folds_at,
+            len(self._folds),
             self._words_at,
             len(keys),
             self._num_channels,
@@ -86,14 +89,16 @@ def _folds(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @functools.cache
 def _kernel() -> team.Kernel:
-    """Compiled at the first use, or read from numba's cache."""
+    """Compiled at the first use, or read from numba's cache, which an edit of this file makes anew; one of `team`,
+    whose intrinsics are compiled in, does not.
+    """
     return team.Kernel(cfunc(types.void(types.CPointer(types.intp)), nopython=True, cache=True)(_pack_slices))
 
 
 def _pack_slices(arguments):  # type: ignore[no-untyped-def]
-    (_, num_slices, values_at, keys_at, folds_at, words_at, num_positions, num_channels, positions_an_image,
-     is_last, is_bool, key_bytes) = carray(arguments, 12)  # fmt: skip
-    folds = carray(pointer_to(folds_at), ((num_channels + 7) // 8, 256), np.uint64)
+    (_, num_slices, values_at, keys_at, folds_at, num_folds, words_at, num_positions, num_channels, positions_an_image,
+     is_last, is_bool, key_bytes) = carray(arguments, 13)  # fmt: skip
+    folds = carray(pointer_to(folds_at), (num_folds, 256), np.uint64)
     words = carray(pointer_to(words_at), num_channels, np.uint64)
     floats = carray(pointer_to(values_at), num_positions * num_channels, np.float32)
     bools = carray(pointer_to(values_at), num_positions * num_channels, np.uint8)

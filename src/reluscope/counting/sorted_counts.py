@@ -59,6 +59,8 @@ class SortedCounts(Generic[A]):
 
     def reserve(self, num_keys: int) -> None:
         """Make the buffer so large, waiting keys included, that it need not grow until then."""
+        if self.num_waiting == 0:
+            self._buffer = None  # so that old and new are never there together
         grown = self._new(num_keys)
         if self._buffer is not None:
             grown[: self.num_waiting] = self._buffer[: self.num_waiting]
@@ -95,9 +97,9 @@ class SortedCounts(Generic[A]):
 class KeyBuffers:
     """The key buffers of all layers of a network: how large they are, and when they are sorted, all at once.
 
-    They are sorted when they hold `limit` bytes and no fewer than the distinct keys found so far. So memory stays
-    proportional to the distinct keys (and `limit`, and one batch), and all merging together passes over at most twice
-    the keys that were added, however many these are.
+    They are sorted when they hold about `limit` bytes, or about as many keys as were found distinct where these are
+    more. So memory stays proportional to the distinct keys (and `limit`, and one batch), and all merging together
+    passes over at most four times the keys that were added, however many these are.
 
     Args:
         num_batches: how often `end_batch` will be called.
@@ -120,7 +122,7 @@ class KeyBuffers:
         return layer
 
     def end_batch(self) -> None:
-        """To be called when each layer has added the keys of one batch; no later batch may be larger than the first.
+        """To be called when each layer has added the keys of one batch; no later one should be larger than the first.
 
         After the last one nothing waits any more.
         """

@@ -58,7 +58,7 @@ def _parallel_region() -> _Region | None:
     Both GNU's and LLVM's OpenMP on Linux have it. torch loads its own for the whole process, so that the symbol
     resolves here as it does for torch.
     """
-    if "OpenMP" not in torch.__config__.parallel_info():
+    if "ATen parallel backend: OpenMP" not in torch.__config__.parallel_info():
         return None
     try:
         region = ctypes.CDLL(None).GOMP_parallel

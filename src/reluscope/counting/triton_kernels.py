@@ -7,7 +7,6 @@ environment when this module is first imported, the same kernels run on the CPU,
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
 
 _TABLE_SIZE = tl.constexpr(1 << 16)
 _NUM_TABLES = tl.constexpr(16)  # copies, so that a hot pattern does not make all programs wait for one address
+_INTERPRETS = triton.knobs.runtime.interpret  # as it was when the kernels below were made
 _TILE = 4096  # values that a program holds at a time
 
 
@@ -35,7 +35,7 @@ class TritonCounter:
     settles_in_threads = False
 
     def __init__(self, num_channels: int, device: torch.device, buffers: KeyBuffers) -> None:
-        if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        if device.type != "cuda" and not _INTERPRETS:
             raise ValueError(f"engine 'triton': expected the network on an NVIDIA or AMD GPU, but it is on {device}")
         self._num_channels = num_channels
         self._words = device_words(num_channels, device)
@@ -64,8 +64,10 @@ class TritonCounter:
 
 def _launch(kernel: Any, preactivation: Tensor, words: Tensor, output: Tensor) -> None:
     values = preactivation.detach()
-    if values.dtype == torch.bfloat16:
-        values = (values > 0).view(torch.uint8)  # Triton's interpreter gets subnormal ones wrong
+    if values.numel() == 0:
+        return
+    if values.dtype == torch.bfloat16 and _INTERPRETS:
+        values = (values > 0).view(torch.uint8)  # the interpreter gets subnormal ones wrong
     if values.ndim == 4 and not values.is_contiguous(memory_format=torch.channels_last):
         values = values.contiguous()
     flat = values.unsqueeze(2) if values.ndim == 2 else values.flatten(2)  # [n, channels, positions], a view
