@@ -14,13 +14,14 @@ import reluscope
 PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
-    ["hints", "paths", "patterns", "sources"],
+    ["files", "hints", "paths", "patterns", "sources"],
     ["schedule", "stores"],
-    ["data", "networks", "preactivations", "series"],
+    ["data", "networks", "preactivations", "series", "verification"],
     ["checkpoints", "counting", "counts", "measures", "figures"],
     ["training", "scorecard"],
     ["study"],
     ["stages"],
+    ["cli"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from reluscope import paths, stores
@@ -44,11 +42,9 @@ def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any
         attributes: what the values were computed from, JSON types.
     """
     partial = Path(f"{paths.partial(str(path))}.{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
     coordinates = "step epoch layer layer_name stage"
-    group = zarr.create_group(
-        str(partial),
-        attributes={"kind": "measure", "measure": series.measure, "coordinates": coordinates, **attributes},
+    group = stores.create_group(
+        partial, {"kind": "measure", "measure": series.measure, "coordinates": coordinates, **attributes}
     )
     stores.write_array(group, series.measure, series.values, ("step", "layer"))
     stores.write_array(group, "step", series.step, ("step",))
@@ -67,5 +63,5 @@ def open_series(path: str | os.PathLike[str]) -> MeasureSeries:
     """
     group = stores.open_store(path, "measure")
     name = str(group.attrs["measure"])
-    read = {key: np.asarray(array[...]) for key, array in group.arrays()}
+    read = {key: stores.read(array) for key, array in group.arrays()}
     return MeasureSeries(name, read[name], read["step"], read["epoch"], read["layer_name"].tolist(), read["stage"])

@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 import zarr
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.codecs.numcodecs import PCodec
+
+from reluscope.files import DurableStore, WriteError, make_folder, rename
 
 # zarr's advice about codecs outside the Zarr v3 core specification; numcodecs, which is installed with us, reads them.
 warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
@@ -26,11 +29,30 @@ warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr 
 
 _ALL_CHUNKS: Any = {"write_empty_chunks": True}  # so that a chunk that is not there was lost
 
+_DAMAGED = (ValueError, RuntimeError, TypeError, OSError, EOFError)
+"""What decoding a damaged chunk raises, besides the checksum's ValueError."""
+
 _REMAKE = "delete it, and the workflow makes it again"
 
 
 class StoreError(ValueError):
     """A store is missing, unfinished, or not what it should be."""
+
+
+def create_group(path: Path, attributes: Mapping[str, Any]) -> zarr.Group:
+    """Create an empty store whose files survive kills and power loss; what lay at `path` is deleted.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    shutil.rmtree(path, ignore_errors=True)
+    make_folder(path)
+    return zarr.create_group(DurableStore(path), attributes=dict(attributes))
+
+
+def reopen_group(path: Path) -> zarr.Group:
+    """Open an unfinished store to go on writing."""
+    return zarr.open_group(DurableStore(path), mode="r+")
 
 
 def create_array(
@@ -114,13 +136,16 @@ def lock(folder: Path, what: str) -> FileLock:
 
     Raises:
         StoreError: another process has it.
+        WriteError: the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     held = FileLock(folder / "lock")
     try:
         held.acquire(timeout=0)
     except Timeout:
         raise StoreError(f"{folder}: another process is {what}; let it finish or stop it") from None
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be written to: {error.strerror}") from error
     return held
 
 
@@ -130,18 +155,19 @@ def finish(partial: Path, final: Path, group: zarr.Group) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         zarr.consolidate_metadata(group.store)
-    if final.exists():
-        shutil.rmtree(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(final)
+    rename(partial, final)
 
 
-def attributes_of(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+def attributes_of(path: str | os.PathLike[str], *kinds: str) -> dict[str, Any]:
     """A finished store's attributes, read without opening it.
+
+    Args:
+        kinds: of which the store is expected to be one.
 
     Raises:
         StoreError: there is none, it is unfinished or unreadable, or it is a store of another kind.
     """
+    kind = " or ".join(kinds)
     file = Path(path) / "zarr.json"
     if not file.is_file():
         raise StoreError(f"{path}: expected a {kind} store, but there is none")
@@ -149,7 +175,7 @@ def attributes_of(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         attributes = dict(json.loads(file.read_text())["attributes"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: the {kind} store is damaged (zarr.json: {error}); {_REMAKE}") from error
-    if (found := attributes.get("kind")) != kind:
+    if (found := attributes.get("kind")) not in kinds:
         raise StoreError(f"{path}: expected a {kind} store, but it is a {found or 'foreign'} one")
     if attributes.get("complete") is not True:
         raise StoreError(f"{path}: the {kind} store is unfinished; {_REMAKE}")
@@ -165,10 +191,65 @@ def open_store(path: str | os.PathLike[str], kind: str) -> zarr.Group:
     attributes_of(path, kind)
     group = zarr.open_group(str(path), mode="r")
     for name, member in group.members(max_depth=None):
-        if isinstance(member, zarr.Array) and (lost := member.nchunks - member.nchunks_initialized):
+        if isinstance(member, zarr.Array) and (lost := member.nchunks - _num_chunks_in(Path(path) / name)):
             chunks = f"{lost} of {member.nchunks} chunks of {name}"
             raise StoreError(f"{path}: the {kind} store is damaged: {chunks} are missing; {_REMAKE}")
     return group
+
+
+def read(array: zarr.Array, selection: Any = ..., *, steps: NDArray[np.int64] | None = None) -> NDArray[Any]:
+    """Read a part of an array.
+
+    Args:
+        steps: the steps that are read, for the error's words.
+
+    Raises:
+        StoreError: a chunk's checksum or contents are wrong.
+    """
+    try:
+        return np.asarray(array[selection])
+    except _DAMAGED as error:
+        path = getattr(array.store, "root", array.store)
+        at = "" if steps is None else f", {steps_named(steps)},"
+        raise StoreError(
+            f"{path}: array {array.path}{at} is damaged ({_one_line(error)}); `reluscope verify {path}` names all that "
+            f"is; {_REMAKE}"
+        ) from error
+
+
+def read_chunk(array: zarr.Array, index: tuple[int, ...]) -> NDArray[Any]:
+    """Read one chunk by its place in the grid of chunks.
+
+    Raises:
+        StoreError: it is missing, or its checksum or contents are wrong; says only which of these.
+    """
+    key = array.metadata.encode_chunk_key(index)
+    if not (Path(str(getattr(array.store, "root", ""))) / array.path / key).exists():
+        raise StoreError("the chunk is missing")
+    try:
+        return np.asarray(array[region_of(array, index)])
+    except _DAMAGED as error:
+        raise StoreError(_one_line(error)) from error
+
+
+def region_of(array: zarr.Array, index: tuple[int, ...]) -> tuple[slice, ...]:
+    """What a chunk covers; one slice a dimension."""
+    grid = zip(index, array.chunks, array.shape, strict=True)
+    return tuple(slice(i * size, min((i + 1) * size, length)) for i, size, length in grid)
+
+
+def steps_named(steps: NDArray[np.int64]) -> str:
+    """Ascending steps in words."""
+    return f"step {steps[0]:,}" if steps[0] == steps[-1] else f"steps {steps[0]:,} to {steps[-1]:,}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _num_chunks_in(folder: Path) -> int:
+    """Files of an array's chunks, c/<number>/.../<number>; zarr counts them too, ten times as slowly."""
+    return sum(name.isdigit() for _, _, names in os.walk(folder / "c") for name in names)
 
 
 def versions() -> dict[str, str]:

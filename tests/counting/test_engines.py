@@ -95,7 +95,7 @@ def test_torch_agrees_with_the_oracle(tensors: list[Tensor], buffer_bytes: int) 
     check_against_the_oracle("torch", tensors, buffer_bytes)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(batches(), st.sampled_from([1, 1000, 10**6]))
 def test_triton_agrees_with_the_oracle(tensors: list[Tensor], buffer_bytes: int) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")

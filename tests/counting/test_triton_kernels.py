@@ -29,6 +29,7 @@ for kernel, keys in ((t._pack_kernel, "*i32"), (t._pack_kernel, "*i64"), (t._tal
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's compiler is for Linux only")
 def test_every_kernel_compiles_for_hopper() -> None:
     pytest.importorskip("triton", reason="Triton is not installed")

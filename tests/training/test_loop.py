@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -192,34 +188,6 @@ def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path: Path, bytes_
         with pytest.raises(KeyboardInterrupt):
             train(spec("fixup", "fixup_resnet8"), tmp_path / "killed")
     train(spec("fixup", "fixup_resnet8"), tmp_path / "killed")
-    assert bytes_below(tmp_path / "killed") == bytes_below(tmp_path / "whole")
-
-
-@pytest.mark.slow
-def test_kill_9_at_any_moment(tmp_path: Path, bytes_below) -> None:
-    """A real SIGKILL, at three moments of a training of its own process, then started again."""
-    code = (
-        "import sys, torch; torch.set_num_threads(1); sys.path.insert(0, sys.argv[2])\n"
-        "from pathlib import Path; from test_loop import loop, spec, writer_module\n"
-        "writer_module.BLOCK_STEPS = 4\n"
-        "folder = Path(sys.argv[1])\n"
-        "loop.train(spec(epochs=20), folder / 'weights.partial', folder / 'weights.zarr')\n"
-    )
-
-    def start(folder: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", code, str(folder), str(Path(__file__).parent)])
-
-    assert start(tmp_path / "whole").wait() == 0
-    for kills in range(3):
-        process = start(tmp_path / "killed")
-        state_file = tmp_path / "killed" / "weights.partial" / "state.pt"
-        before = state_file.stat().st_mtime_ns if state_file.exists() else 0
-        while process.poll() is None and (not state_file.exists() or state_file.stat().st_mtime_ns == before):
-            time.sleep(0.002)
-        time.sleep(0.03 * kills)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(tmp_path / "killed").wait() == 0
     assert bytes_below(tmp_path / "killed") == bytes_below(tmp_path / "whole")
 
 

@@ -75,12 +75,13 @@ class Layout:
         return "; ".join(parts[:6] + ([f"and {len(parts) - 6} more"] if len(parts) > 6 else [])) or None
 
     def copy_from(self, network: nn.Module, vectors: Mapping[str, NDArray[Any]]) -> None:
-        """Copy the network's tensors into flat vectors (one a kind, written in place)."""
-        rows = {kind: iter(entries) for kind, entries in self.entries.items()}
+        """Copy the network's tensors into flat vectors (one a kind, written in place), bit for bit."""
+        flat: dict[str, list[torch.Tensor]] = {kind: [] for kind in self.entries}
         for kind, _, tensor in _tensors(network):
-            entry = next(rows[kind])
-            target = torch.from_numpy(vectors[kind])[entry.offset : entry.offset + tensor.numel()]
-            target.view(entry.shape).copy_(tensor.detach())
+            flat[kind].append(tensor.detach().reshape(-1))
+        for kind, tensors in flat.items():
+            if tensors:
+                torch.from_numpy(vectors[kind]).copy_(torch.cat(tensors))
 
     def copy_into(self, network: nn.Module, vectors: Mapping[str, NDArray[Any]]) -> None:
         """Copy flat vectors into the network's tensors, bit for bit."""

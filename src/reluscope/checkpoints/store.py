@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from torch import nn
 
@@ -30,10 +29,10 @@ class WeightsStore:
         group = stores.open_store(path, "weights")
         self._arrays = dict(group.arrays())
         self.attributes: dict[str, Any] = dict(group.attrs)
-        self.steps: NDArray[np.int64] = np.asarray(self._arrays["step"][:])
-        self.epochs: NDArray[np.float64] = np.asarray(self._arrays["epoch"][:])
-        self.evaluated_steps: NDArray[np.int64] = np.asarray(self._arrays["evaluated_step"][:])
-        self.test_accuracy: NDArray[np.float64] = np.asarray(self._arrays["test_accuracy"][:])
+        self.steps: NDArray[np.int64] = stores.read(self._arrays["step"])
+        self.epochs: NDArray[np.float64] = stores.read(self._arrays["epoch"])
+        self.evaluated_steps: NDArray[np.int64] = stores.read(self._arrays["evaluated_step"])
+        self.test_accuracy: NDArray[np.float64] = stores.read(self._arrays["test_accuracy"])
         self.layout = Layout.from_attributes({kind: self._arrays[kind].attrs["entries"] for kind in KINDS})  # type: ignore[arg-type, misc]
         self._block: dict[str, NDArray[Any]] = {}
         self._block_index = -1
@@ -45,6 +44,7 @@ class WeightsStore:
 
         Raises:
             ValueError: the step was not dumped, or the network has other tensors than the run's.
+            StoreError: the block is damaged.
         """
         index = int(np.searchsorted(self.steps, step))
         if index == len(self.steps) or self.steps[index] != step:
@@ -59,16 +59,18 @@ class WeightsStore:
         block, column = divmod(index, block_steps)
         if block != self._block_index:
             start = block * block_steps
-            self._block = {kind: np.asarray(self._arrays[kind][:, start : start + block_steps]) for kind in KINDS}
+            columns = slice(start, min(start + block_steps, len(self.steps)))
+            self._block = {
+                kind: stores.read(self._arrays[kind], (slice(None), columns), steps=self.steps[columns])
+                for kind in KINDS
+            }
             self._block_index = block
         vectors = {kind: np.ascontiguousarray(values[:, column]) for kind, values in self._block.items()}
         self.layout.copy_into(network, vectors)
 
     def scalar(self, name: str) -> NDArray[np.float64]:
         """learning_rate, train_loss or train_accuracy; float64, shape [step], NaN at step 0."""
-        array = self._arrays[name]
-        assert isinstance(array, zarr.Array)
-        return np.asarray(array[:])
+        return stores.read(self._arrays[name])
 
     def __repr__(self) -> str:
         return f"WeightsStore({self.path!r}: {len(self.steps)} steps, {self.steps[0]} to {self.steps[-1]})"

@@ -1,21 +1,27 @@
-"""Writing the weights store: every dumped step, a block of steps at a time, so that a killed training can go on."""
+"""Writing the weights store: every dumped step, a block of steps at a time, so that a killed training can go on.
+
+Blocks are compressed and written by a thread beside the training, in order; where it falls behind, the training waits.
+"""
 
 from __future__ import annotations
 
+import io
 import shutil
 import time
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import zarr
 from numpy.typing import NDArray
 from torch import nn
 
 from reluscope import stores
 from reluscope.checkpoints.layout import KINDS, Layout
+from reluscope.files import write_file
 
 BLOCK_STEPS = 64
 """Dumped steps a chunk: time is the fast axis, because neighbours in time resemble each other most."""
@@ -25,6 +31,9 @@ CHUNK_PARAMETERS = 1 << 16
 
 SAVE_SECONDS = 60.0
 """A block that takes longer to fill is saved as far as it is, so that a kill costs a minute at most."""
+
+BLOCKS_WAITING = 2
+"""Blocks that may wait to be written, the one being written included: 70 MB each for ResNet-20."""
 
 SCALARS = ("learning_rate", "train_loss", "train_accuracy")
 """Kept for each dumped step."""
@@ -65,6 +74,9 @@ class WeightsWriter:
         self._state_of_optimizer: dict[str, torch.Tensor] = {}
         self._num_dumped = 0
         self._accuracies: list[float] = []
+        self._thread = ThreadPoolExecutor(1, "weights")
+        self._waiting: deque[Future[None]] = deque()
+        self._has_failed = False
         if self._state.is_file() and self._store.exists():
             self._resume(attributes)
         else:
@@ -73,9 +85,8 @@ class WeightsWriter:
 
     def _create(self, epochs: NDArray[np.float64], attributes: Mapping[str, Any]) -> None:
         self._state.unlink(missing_ok=True)  # first: it must never speak of another store than its own
-        shutil.rmtree(self._store, ignore_errors=True)  # of a training killed before its first block was saved
         coordinates = {"coordinates": "step epoch evaluated_step"}
-        self._group = zarr.create_group(str(self._store), attributes={"kind": "weights", **coordinates, **attributes})
+        self._group = stores.create_group(self._store, {"kind": "weights", **coordinates, **attributes})
         num_steps = len(self._steps)
         for kind, (dtype, _) in KINDS.items():
             stores.create_array(
@@ -85,8 +96,9 @@ class WeightsWriter:
                 dimensions=(kind.removesuffix("s"), "step"),
                 dtype=dtype,
                 chunks=(min(max(self._layout.size(kind), 1), CHUNK_PARAMETERS), min(num_steps, BLOCK_STEPS)),
-                # delta of order 2 along the flat chunk: time is its fast axis (0.575 of raw at learning rate 0.1)
-                pcodec={"level": 8, "delta_spec": "try_consecutive", "delta_encoding_order": 2},
+                # delta of order 2 along the flat chunk: time is its fast axis (0.575 of raw at learning rate 0.1);
+                # "classic" is what PCodec would choose for weights, without the search
+                pcodec={"level": 8, "mode_spec": "classic", "delta_spec": "try_consecutive", "delta_encoding_order": 2},
                 attributes={"entries": self._layout.to_attributes(kind)},
             )
         stores.write_array(self._group, "step", self._steps, ("step",))
@@ -94,11 +106,11 @@ class WeightsWriter:
         for name in SCALARS:
             stores.write_array(self._group, name, np.full(num_steps, np.nan), ("step",))
         stores.write_array(self._group, "evaluated_step", self._evaluated, ("evaluated_step",))
-        self._write_accuracies()
+        stores.write_array(self._group, "test_accuracy", np.full(len(self._evaluated), np.nan), ("evaluated_step",))
         self._start_block()
 
     def _resume(self, attributes: Mapping[str, Any]) -> None:
-        self._group = zarr.open_group(str(self._store), mode="r+")
+        self._group = stores.reopen_group(self._store)
         steps = {
             name: np.asarray(stores.array_of(self._group, name)[:]).tolist() for name in ("step", "evaluated_step")
         }
@@ -143,6 +155,9 @@ class WeightsWriter:
         Args:
             scalars: any of learning_rate, train_loss, train_accuracy at this step.
             optimizer: tensors that the training needs to go on from here; kept only with the last saved block.
+
+        Raises:
+            WriteError: an earlier step could not be written.
         """
         row = self._num_dumped - self._block_start
         self._layout.copy_from(network, {kind: self._blocks[kind][row] for kind in KINDS})
@@ -156,28 +171,59 @@ class WeightsWriter:
         """Note the test accuracy at the next of the evaluated steps; before that step is dumped, if it is."""
         self._accuracies.append(accuracy)
 
-    def _write_accuracies(self) -> None:
-        missing = [np.nan] * (len(self._evaluated) - len(self._accuracies))
-        stores.write_array(self._group, "test_accuracy", np.array([*self._accuracies, *missing]), ("evaluated_step",))
-
     def _save(self, optimizer: Mapping[str, torch.Tensor]) -> None:
+        """Hand what the block holds to the thread, with everything that a training needs to go on from here."""
         first, here = self._block_start, self._num_dumped
-        for name, block in self._blocks.items():
-            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
-            stores.array_of(self._group, name)[..., first:here] = np.ascontiguousarray(block[: here - first].T)
-        self._write_accuracies()
-        temporary = self._state.with_suffix(".tmp")
-        torch.save({"num_dumped": here, "optimizer": dict(optimizer)}, temporary)
-        temporary.replace(self._state)
+        is_full = here - first == BLOCK_STEPS
+        blocks = {name: block if is_full else block[: here - first].copy() for name, block in self._blocks.items()}
+        momenta = {name: tensor.detach().clone() for name, tensor in optimizer.items()}
+        self._wait(BLOCKS_WAITING - 1)
+        self._waiting.append(self._thread.submit(self._write, blocks, first, here, list(self._accuracies), momenta))
         self._saved_at = time.monotonic()
-        if here - first == BLOCK_STEPS:
+        if is_full:
             self._start_block()
 
+    def _wait(self, most: int) -> None:
+        """Until at most so many blocks wait; raises what went wrong with one."""
+        while len(self._waiting) > most or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+
+    def _write(
+        self,
+        blocks: Mapping[str, NDArray[Any]],
+        first: int,
+        here: int,
+        accuracies: list[float],
+        momenta: Mapping[str, torch.Tensor],
+    ) -> None:
+        if self._has_failed:
+            return  # a later state must not promise what an earlier block failed to keep
+        self._has_failed = True
+        for name, block in blocks.items():
+            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
+            stores.array_of(self._group, name)[..., first:here] = np.ascontiguousarray(block.T)
+        if accuracies:
+            stores.array_of(self._group, "test_accuracy")[: len(accuracies)] = np.array(accuracies)
+        state = io.BytesIO()
+        torch.save({"num_dumped": here, "optimizer": dict(momenta)}, state)
+        write_file(self._state, state.getbuffer())
+        self._has_failed = False
+
     def finish(self, optimizer: Mapping[str, torch.Tensor]) -> None:
-        """Write what is left and give the store its final name."""
+        """Write what is left and give the store its final name.
+
+        Raises:
+            WriteError: something could not be written; started again, the training continues after what was.
+        """
         if self._num_dumped != len(self._steps):
             raise RuntimeError(f"finish: {len(self._steps)} steps were announced, {self._num_dumped} were written")
         self._save(optimizer)
+        self._wait(0)
         stores.finish(self._store, self._final, self._group)
-        self._lock.release()
+        self.close()
         shutil.rmtree(self._folder)
+
+    def close(self) -> None:
+        """Wait for what was handed to the thread, and let another process continue this run."""
+        self._thread.shutdown()
+        self._lock.release()

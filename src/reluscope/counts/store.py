@@ -64,6 +64,7 @@ class CountsStore:
                 if chosen is None
                 else chosen[first_index : first_index + len(indptr) - 1]
             )
+            here = self.steps[first_index : first_index + len(wanted)]
             first_index += len(wanted)
             rows = np.flatnonzero(wanted).tolist()
             while rows:
@@ -72,10 +73,11 @@ class CountsStore:
                 taken = [row for row in rows if row == first or indptr[row + 1] <= start + READ_PATTERNS]
                 rows = rows[len(taken) :]
                 span = slice(start, int(indptr[taken[-1] + 1]))
-                read_keys, read_counts = np.asarray(keys[span]), _as_int64(counts[span])
+                steps = here[[taken[0], taken[-1]]]
+                read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
                 for row in taken:
-                    here = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
-                    yield self._pattern_counts(layer, read_keys[here], read_counts[here])
+                    part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
+                    yield self._pattern_counts(layer, read_keys[part], read_counts[part])
 
     def at(self, index: int, layer: int) -> PatternCounts:
         """One layer's counts at the `index`-th counted step; negative indices count from the end."""
@@ -85,18 +87,19 @@ class CountsStore:
         row = index - (int(lengths[shard - 1]) if shard else 0)
         keys, counts, indptr = self._arrays(shard, layer)
         span = slice(int(indptr[row]), int(indptr[row + 1]))
-        return self._pattern_counts(layer, np.asarray(keys[span]), _as_int64(counts[span]))
+        steps = self.steps[index : index + 1]
+        return self._pattern_counts(layer, *(stores.read(array, span, steps=steps) for array in (keys, counts)))
 
     def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
         group = self._shards[shard][layer_group(layer)]
         assert isinstance(group, zarr.Group)
         return stores.array_of(group, "keys"), stores.array_of(group, "counts"), _values(group, "indptr")
 
-    def _pattern_counts(self, layer: int, keys: NDArray[Any], counts: NDArray[np.int64]) -> PatternCounts:
+    def _pattern_counts(self, layer: int, keys: NDArray[Any], counts: NDArray[Any]) -> PatternCounts:
         return PatternCounts(
             layer_name=self.layer_names[layer],
             keys=keys,
-            counts=counts,
+            counts=counts.astype(np.int64),
             num_channels=int(self.num_channels[layer]),
             height=int(self.height[layer]),
             width=int(self.width[layer]),
@@ -118,11 +121,7 @@ def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:
 
 
 def _values(group: zarr.Group, name: str) -> NDArray[Any]:
-    return np.asarray(stores.array_of(group, name)[:])
-
-
-def _as_int64(counts: Any) -> NDArray[np.int64]:
-    return np.asarray(counts).astype(np.int64)
+    return stores.read(stores.array_of(group, name))
 
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:

@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
+from reluscope.files import write_file
 from reluscope.patterns import PatternCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
@@ -67,8 +68,7 @@ class CountsWriter:
         self._layers: list[zarr.Group] = []
         if not self._resume():
             self._state.unlink(missing_ok=True)  # first: it must never speak of another store than its own
-            shutil.rmtree(self._store, ignore_errors=True)
-            self._group = zarr.create_group(str(self._store), attributes=self._attributes)
+            self._group = stores.create_group(self._store, self._attributes)
         self._saved_at = time.monotonic()
 
     def _resume(self) -> bool:
@@ -77,7 +77,7 @@ class CountsWriter:
         state = json.loads(self._state.read_text())
         if any(state[key] != now for key, now in self._identity().items()):
             return False
-        self._group = zarr.open_group(str(self._store), mode="r+")
+        self._group = stores.reopen_group(self._store)
         self.num_counted, self._written = state["num_counted"], state["written"]
         self._layers = [_group(self._group, layer_group(i)) for i in range(len(self._written))]
         return True
@@ -136,9 +136,7 @@ class CountsWriter:
             self._written[i] = int(ends[-1])
         self._waiting = []
         state = {**self._identity(), "num_counted": self.num_counted, "written": self._written}
-        temporary = self._state.with_suffix(".tmp")
-        temporary.write_text(json.dumps(state))
-        temporary.replace(self._state)
+        write_file(self._state, json.dumps(state).encode())
         self._saved_at = time.monotonic()
 
     def finish(self) -> None:
@@ -164,8 +162,12 @@ class CountsWriter:
         ]
         stores.write_array(self._group, "expected_collisions", np.array(collisions), ("step", "layer"))
         stores.finish(self._store, self._final, self._group)
-        self._lock.release()
+        self.close()
         shutil.rmtree(self._folder)
+
+    def close(self) -> None:
+        """Let another process continue this shard."""
+        self._lock.release()
 
 
 def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:

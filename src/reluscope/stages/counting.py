@@ -53,18 +53,21 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     epochs = run.spec.timeline().epoch_of(steps)
     writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, source=Path(weights))
 
-    dataset = load(run.spec.data)
-    images = dataset.train.to(device)
-    network = build_network(in_channels=images.shape[0], num_classes=dataset.num_classes, **run.spec.network)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    started, first = time.monotonic(), writer.num_counted
-    for step in steps[first:].tolist():
-        store.load_into(network, step)
-        counts = count_patterns(
-            network, images, run.batch_size, batches_at_once=at_once, buffer_bytes=run.buffer_mb << 20
-        )
-        writer.append(counts)
-        done = writer.num_counted - first
-        left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
-        print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
-    writer.finish()
+    try:
+        dataset = load(run.spec.data)
+        images = dataset.train.to(device)
+        network = build_network(in_channels=images.shape[0], num_classes=dataset.num_classes, **run.spec.network)
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        started, first = time.monotonic(), writer.num_counted
+        for step in steps[first:].tolist():
+            store.load_into(network, step)
+            counts = count_patterns(
+                network, images, run.batch_size, batches_at_once=at_once, buffer_bytes=run.buffer_mb << 20
+            )
+            writer.append(counts)
+            done = writer.num_counted - first
+            left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
+            print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
+        writer.finish()
+    finally:
+        writer.close()

@@ -55,14 +55,17 @@ def train(
     attributes = {"study": study, **spec.to_dict(), **machine(device), "versions": stores.versions()}
     evaluated = timeline.epoch_ends if dataset.test else timeline.epoch_ends[:0]
     writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), evaluated, attributes)
-    if (done := writer.resume_step) is not None:
-        _set_momenta(optimizer, writer.restore(network), device)
-        print(f"continues after step {done} of {timeline.num_steps}", flush=True)
-    else:
-        done = 0
-        writer.append(network, {}, {})
-    _run(spec, timeline, dataset, network, optimizer, writer, done)
-    writer.finish(_momenta(optimizer))
+    try:
+        if (done := writer.resume_step) is not None:
+            _set_momenta(optimizer, writer.restore(network), device)
+            print(f"continues after step {done} of {timeline.num_steps}", flush=True)
+        else:
+            done = 0
+            writer.append(network, {}, {})
+        _run(spec, timeline, dataset, network, optimizer, writer, done)
+        writer.finish(_momenta(optimizer))
+    finally:
+        writer.close()
 
 
 def initial_network(spec: TrainingSpec, dataset: Dataset) -> nn.Module:
