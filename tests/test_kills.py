@@ -117,17 +117,21 @@ def test_kill_9_while_writing_and_renaming(tmp_path: Path, processes, bytes_belo
 
 
 @pytest.mark.slow
-def test_kill_9_while_training(tmp_path: Path, processes, bytes_below) -> None:
-    """At random times, wherever the training is."""
+def test_kill_9_while_training(tmp_path: Path, processes, bytes_below, capsys) -> None:
+    """At random times, wherever the training is; it is killed before its end, and after something was saved."""
     train(tmp_path / "whole")
     draw = random.Random(0)
     for _ in range(10):
         process = processes.Process(target=run_until, args=(train, tmp_path / "killed", None))
         process.start()
-        time.sleep(draw.uniform(0.2, 0.8))
+        while process.exitcode is None and not (tmp_path / "killed" / "store.partial" / "state.pt").exists():
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.2))
         process.kill()
         process.join()
+    capsys.readouterr()
     train(tmp_path / "killed")
+    assert "continues after step" in capsys.readouterr().out
     assert bytes_below(tmp_path / "killed") == bytes_below(tmp_path / "whole")
 
 

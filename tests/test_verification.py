@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from torch import nn
 
 from reluscope import cli, open_counts, open_weights, stores
@@ -82,7 +84,7 @@ def test_a_flipped_byte_and_a_lost_chunk_are_named(results: Path, capsys, chunk:
     assert status == 1
     assert f".zarr: {place}Stored and computed checksum do not match" in output
     store = results / "runs" / "r" / f"{chunk.split('.zarr')[0]}.zarr"
-    assert f"rm -r {store} && snakemake --cores all {store}" in output
+    assert f"rm -r {store} && snakemake --cores all {store.relative_to(results.parent)}\n" in output
     assert output.endswith("3 stores read, 1 damaged\n")
     file.unlink()
     assert f".zarr: {place}the chunk is missing" in verify(capsys, results)[1]
@@ -110,12 +112,37 @@ def test_damaged_and_unfinished_metadata_is_named(results: Path, capsys) -> None
     assert "store is unfinished" in verify(capsys, results)[1]
 
 
+@pytest.mark.parametrize("array", ["entropy", "step"])
+def test_a_lost_array_is_named(results: Path, capsys, array: str) -> None:
+    folder = results / "runs" / "r" / "measures" / "entropy.zarr" / array
+    metadata = folder / "zarr.json"
+    whole = metadata.read_text()
+    metadata.write_text(whole.replace('"zarr_format": 3', '"zarr_format": 4'))
+    assert f"entropy.zarr: {array}/zarr.json: it says otherwise" in verify(capsys, results)[1]
+    metadata.unlink()
+    assert f"entropy.zarr: {array}/zarr.json: it is missing" in verify(capsys, results)[1]
+    metadata.write_text(whole)
+    assert verify(capsys, results)[0] == 0
+    shutil.rmtree(folder)
+    status, output = verify(capsys, results)
+    assert status == 1
+    assert f"entropy.zarr: {array}/zarr.json: it is missing" in output
+    assert "the chunk is missing" in output
+
+
 def test_nothing_to_verify_is_an_error(tmp_path: Path, capsys) -> None:
     assert verify(capsys, tmp_path / "nowhere") == (
         2,
         f"reluscope verify: {tmp_path}/nowhere: expected a store or a folder with stores, but there is none\n",
     )
-    assert "there is no *.zarr in it" in verify(capsys, tmp_path)[1]
+    assert "there is none in it" in verify(capsys, tmp_path)[1]
+    zarr.create_group(tmp_path / "foreign.zarr")
+    assert "there is none in it" in verify(capsys, tmp_path)[1]
+    assert "it is of another kind" in verify(capsys, tmp_path / "foreign.zarr")[1]
+    (tmp_path / "a.partial" / "weights.zarr").mkdir(parents=True)
+    status, output = verify(capsys, tmp_path / "a.partial" / "weights.zarr")
+    assert (status, "rm -r" in output) == (2, False)
+    assert "it is unfinished" in output
 
 
 def test_reading_damage_names_store_array_and_steps(results: Path) -> None:

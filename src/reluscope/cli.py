@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 from reluscope import stores, verification
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        paths = [store for path in options.paths for store in verification.find_stores(path)]
+        paths = sorted({store for path in options.paths for store in verification.find_stores(path)})
     except stores.StoreError as error:
         print(f"reluscope verify: {error}", file=sys.stderr)
         return 2
@@ -36,11 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for damage in found:
             print(f"{path}: {damage}")
         if found:
-            name = shlex.quote(str(path))
-            print("  to make it again, where the workflow was run:")
-            print(f"    rm -r {name} && snakemake --cores all {name}")
+            print("  to make it again, with the --configfile and --directory of its study, if it has them:")
+            print(f"    rm -r {shlex.quote(str(path))} && snakemake --cores all {shlex.quote(_target(path))}")
     print(f"{len(paths):,} stores read, {num_damaged:,} damaged")
     return 1 if num_damaged else 0
+
+
+def _target(path: Path) -> str:
+    """What the workflow calls a store: its path from `results` on."""
+    parts = path.absolute().parts
+    if "results" not in parts:
+        return str(path)
+    return "/".join(parts[len(parts) - 1 - parts[::-1].index("results") :])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,11 +6,17 @@ import asyncio
 import contextlib
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class WriteError(OSError):
@@ -26,16 +32,16 @@ def write_file(path: Path, data: Any) -> None:
         data: bytes, or anything with the buffer protocol.
 
     Raises:
-        WriteError: it cannot be written; what was there before is untouched.
+        WriteError: it cannot be written.
     """
+    make_folder(path.parent)
     partial = path.with_name(f"{path.name}.partial")
     size = memoryview(data).nbytes
     try:
-        make_folder(path.parent)
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -50,9 +56,9 @@ def make_folder(folder: Path) -> None:
     Raises:
         WriteError: it cannot be made.
     """
-    if folder.is_dir():
-        return
     try:
+        if folder.is_dir():
+            return
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
@@ -60,6 +66,13 @@ def make_folder(folder: Path) -> None:
         raise
     except OSError as error:
         raise WriteError(f"{folder}: cannot be made: {_reason(error, folder.parent)}") from error
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, on the disk too."""
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        _sync_folder(path.parent)
 
 
 def rename(old: Path, new: Path) -> None:
@@ -79,11 +92,20 @@ def rename(old: Path, new: Path) -> None:
 
 
 class DurableStore(LocalStore):
-    """A Zarr store in a folder whose files are written by `write_file`."""
+    """A Zarr store in a folder whose files are written by `write_file`.
+
+    Zarr writes several chunks at once and does not wait for the others when one fails; here nothing is written after a
+    failure, so that the folder may be given to another writer.
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self._one_at_a_time = threading.Lock()
+        self._has_failed = False
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
-        await asyncio.to_thread(write_file, self.root / key, value.as_numpy_array())
+        await asyncio.to_thread(self._write, key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         if not (self.root / key).exists():
@@ -91,24 +113,42 @@ class DurableStore(LocalStore):
 
     def set_sync(self, key: str, value: Buffer) -> None:
         self._check_writable()
-        write_file(self.root / key, value.as_numpy_array())
+        self._write(key, value)
+
+    def _write(self, key: str, value: Buffer) -> None:
+        with self._one_at_a_time:
+            if self._has_failed:
+                raise WriteError(f"{self.root / key}: not written, because another file of the store could not be")
+            self._has_failed = True
+            write_file(self.root / key, value.as_numpy_array())
+            self._has_failed = False
+
+
+def _sync(descriptor: int) -> None:
+    """Put a file on the disk; macOS needs more than fsync to empty the drive's own cache (fcntl(2))."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is None:
+        os.fsync(descriptor)
+    else:
+        fcntl.fcntl(descriptor, full)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk; where a system cannot open folders, it keeps them itself."""
-    if os.name == "nt":
+    """Put the names in a folder on the disk, where its file system can (some networked ones, and Windows, cannot)."""
+    if fcntl is None:
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _reason(error: OSError, folder: Path) -> str:
-    while not folder.exists():
-        folder = folder.parent
-    return (
-        f"{error.strerror} ({shutil.disk_usage(folder).free:,} bytes are free there); what was saved before is kept: "
-        "mend this and start again to continue"
-    )
+    free = ""
+    with contextlib.suppress(OSError):
+        while not folder.exists():
+            folder = folder.parent
+        free = f" ({shutil.disk_usage(folder).free:,} bytes are free there)"
+    return f"{error.strerror}{free}; what was saved before is kept: mend this and start again to continue"

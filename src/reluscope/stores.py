@@ -5,6 +5,7 @@ A store is written under a partial name and renamed when it is complete, so noth
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -150,7 +151,14 @@ def lock(folder: Path, what: str) -> FileLock:
 
 
 def finish(partial: Path, final: Path, group: zarr.Group) -> None:
-    """Mark the store complete, consolidate its metadata once, and give it its final name."""
+    """Mark the store complete, consolidate its metadata once, and give it its final name.
+
+    Raises:
+        StoreError: a chunk is missing.
+        WriteError: it cannot be written or renamed.
+    """
+    if lost := _lost_chunks(group, partial):
+        raise StoreError(f"{partial}: cannot be finished: {lost}; {_REMAKE}")
     group.attrs["complete"] = True
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
@@ -190,11 +198,21 @@ def open_store(path: str | os.PathLike[str], kind: str) -> zarr.Group:
     """
     attributes_of(path, kind)
     group = zarr.open_group(str(path), mode="r")
-    for name, member in group.members(max_depth=None):
-        if isinstance(member, zarr.Array) and (lost := member.nchunks - _num_chunks_in(Path(path) / name)):
-            chunks = f"{lost} of {member.nchunks} chunks of {name}"
-            raise StoreError(f"{path}: the {kind} store is damaged: {chunks} are missing; {_REMAKE}")
+    if lost := _lost_chunks(group, Path(path)):
+        raise StoreError(f"{path}: the {kind} store is damaged: {lost}; {_REMAKE}")
     return group
+
+
+def require_chunks(array: zarr.Array, stop: int) -> None:
+    """Every chunk up to `stop` on the last axis must be there: Zarr would read a lost one as zeros.
+
+    Raises:
+        StoreError: one is not.
+    """
+    *others, _ = array.cdata_shape
+    for index in itertools.product(*(range(n) for n in others), range(-(-stop // array.chunks[-1]))):
+        if not _chunk_file(array, index).exists():
+            raise StoreError(f"{_chunk_file(array, index)} is missing; {_REMAKE}")
 
 
 def read(array: zarr.Array, selection: Any = ..., *, steps: NDArray[np.int64] | None = None) -> NDArray[Any]:
@@ -223,8 +241,7 @@ def read_chunk(array: zarr.Array, index: tuple[int, ...]) -> NDArray[Any]:
     Raises:
         StoreError: it is missing, or its checksum or contents are wrong; says only which of these.
     """
-    key = array.metadata.encode_chunk_key(index)
-    if not (Path(str(getattr(array.store, "root", ""))) / array.path / key).exists():
+    if not _chunk_file(array, index).exists():
         raise StoreError("the chunk is missing")
     try:
         return np.asarray(array[region_of(array, index)])
@@ -245,6 +262,17 @@ def steps_named(steps: NDArray[np.int64]) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _lost_chunks(group: zarr.Group, path: Path) -> str | None:
+    for name, member in group.members(max_depth=None):
+        if isinstance(member, zarr.Array) and (lost := member.nchunks - _num_chunks_in(path / name)):
+            return f"{lost} of {member.nchunks} chunks of {name} are missing"
+    return None
+
+
+def _chunk_file(array: zarr.Array, index: tuple[int, ...]) -> Path:
+    return Path(str(getattr(array.store, "root", ""))) / array.path / array.metadata.encode_chunk_key(index)
 
 
 def _num_chunks_in(folder: Path) -> int:

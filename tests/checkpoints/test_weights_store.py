@@ -14,6 +14,7 @@ from torch import nn
 from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, open_weights
 from reluscope.checkpoints import writer as writer_module
+from reluscope.files import WriteError
 
 STEPS = np.arange(0, 150, 2)
 STRANGE = torch.tensor(
@@ -162,6 +163,53 @@ def test_an_unfinished_training_of_other_settings_is_kept(tmp_path: Path, monkey
     with pytest.raises(stores.StoreError, match=r"unfinished training with seed: 1, but now it is 2"):
         writer(tmp_path, net, seed=2)
     assert writer(tmp_path, net).resume_step == 0
+
+
+def test_after_a_failed_block_nothing_later_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of the second of many blocks cannot be written: the training hears of it, and continues after the
+    first."""
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", 5)
+    states, write_file = [], writer_module.write_file
+
+    def failing(path: Path, data: object) -> None:
+        states.append(path)
+        if len(states) == 2:
+            raise WriteError("no room")
+        write_file(path, data)
+
+    monkeypatch.setattr(writer_module, "write_file", failing)
+    net = network()
+    store = writer(tmp_path, net)
+
+    def dump_all() -> None:
+        for _ in STEPS:
+            store.append(net, {}, {})
+        store.finish({})
+
+    with pytest.raises(WriteError, match="no room"):
+        dump_all()
+    store.close()
+    assert len(states) == 2
+    assert writer(tmp_path, net).resume_step == STEPS[4]
+
+
+@pytest.mark.parametrize("array", ["parameters", "train_loss"])
+def test_unfinished_work_that_lost_a_chunk_is_not_continued(tmp_path: Path, monkeypatch, array: str) -> None:
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", 5)
+    net = network()
+    store = writer(tmp_path, net)
+    for _ in range(12):
+        store.append(net, {}, {})
+    store.close()
+    chunk = min((tmp_path / "w.partial" / "weights.zarr" / array / "c").rglob("0"))
+    chunk = chunk / "0" if chunk.is_dir() else chunk
+    data = bytearray(chunk.read_bytes())
+    chunk.unlink()
+    for _ in range(2):  # the first failure gives the lock back
+        with pytest.raises(stores.StoreError, match=r"is missing; delete it"):
+            writer(tmp_path, net)
+    chunk.write_bytes(data)
+    assert writer(tmp_path, net).resume_step == STEPS[9]
 
 
 def test_a_second_process_on_the_same_run_stops(tmp_path: Path) -> None:

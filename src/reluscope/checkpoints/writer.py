@@ -21,7 +21,7 @@ from torch import nn
 
 from reluscope import stores
 from reluscope.checkpoints.layout import KINDS, Layout
-from reluscope.files import write_file
+from reluscope.files import remove, write_file
 
 BLOCK_STEPS = 64
 """Dumped steps a chunk: time is the fast axis, because neighbours in time resemble each other most."""
@@ -77,14 +77,18 @@ class WeightsWriter:
         self._thread = ThreadPoolExecutor(1, "weights")
         self._waiting: deque[Future[None]] = deque()
         self._has_failed = False
-        if self._state.is_file() and self._store.exists():
-            self._resume(attributes)
-        else:
-            self._create(epochs, attributes)
+        try:
+            if self._state.is_file() and self._store.exists():
+                self._resume(attributes)
+            else:
+                self._create(epochs, attributes)
+        except BaseException:
+            self._lock.release()
+            raise
         self._saved_at = time.monotonic()
 
     def _create(self, epochs: NDArray[np.float64], attributes: Mapping[str, Any]) -> None:
-        self._state.unlink(missing_ok=True)  # first: it must never speak of another store than its own
+        remove(self._state)  # first: it must never speak of another store than its own
         coordinates = {"coordinates": "step epoch evaluated_step"}
         self._group = stores.create_group(self._store, {"kind": "weights", **coordinates, **attributes})
         num_steps = len(self._steps)
@@ -111,9 +115,7 @@ class WeightsWriter:
 
     def _resume(self, attributes: Mapping[str, Any]) -> None:
         self._group = stores.reopen_group(self._store)
-        steps = {
-            name: np.asarray(stores.array_of(self._group, name)[:]).tolist() for name in ("step", "evaluated_step")
-        }
+        steps = {name: stores.read(stores.array_of(self._group, name)).tolist() for name in ("step", "evaluated_step")}
         now = {**attributes, "step": self._steps.tolist(), "evaluated_step": self._evaluated.tolist()}
         if different := stores.difference({**self._group.attrs, **steps}, now):
             raise stores.StoreError(
@@ -125,11 +127,14 @@ class WeightsWriter:
         self._state_of_optimizer = state["optimizer"]
         last = self._steps[self._num_dumped - 1]
         num_accuracies = int(np.searchsorted(self._evaluated, last, side="right"))
-        self._accuracies = np.asarray(stores.array_of(self._group, "test_accuracy")[:num_accuracies]).tolist()
+        self._accuracies = stores.read(stores.array_of(self._group, "test_accuracy"))[:num_accuracies].tolist()
         self._start_block()
         first, here = self._block_start, self._num_dumped
         for name, block in self._blocks.items():
-            block[: here - first] = np.asarray(stores.array_of(self._group, name)[..., first:here]).T
+            array = stores.array_of(self._group, name)
+            stores.require_chunks(array, here)
+            if here > first:
+                block[: here - first] = stores.read(array, (..., slice(first, here)), steps=self._steps[first:here]).T
 
     def _start_block(self) -> None:
         self._block_start = self._num_dumped // BLOCK_STEPS * BLOCK_STEPS
@@ -145,7 +150,12 @@ class WeightsWriter:
     def restore(self, network: nn.Module) -> dict[str, torch.Tensor]:
         """Put the network back to `resume_step`; returns the optimizer's tensors of that moment."""
         column = self._num_dumped - 1
-        vectors = {kind: np.ascontiguousarray(stores.array_of(self._group, kind)[:, column]) for kind in KINDS}
+        arrays = {kind: stores.array_of(self._group, kind) for kind in KINDS}
+        here = (slice(None), slice(column, column + 1))
+        vectors = {
+            kind: np.ascontiguousarray(stores.read(array, here, steps=self._steps[here[1]])[:, 0])
+            for kind, array in arrays.items()
+        }
         self._layout.copy_into(network, vectors)
         return self._state_of_optimizer
 
@@ -186,7 +196,8 @@ class WeightsWriter:
     def _wait(self, most: int) -> None:
         """Until at most so many blocks wait; raises what went wrong with one."""
         while len(self._waiting) > most or (self._waiting and self._waiting[0].done()):
-            self._waiting.popleft().result()
+            self._waiting[0].result()
+            self._waiting.popleft()
 
     def _write(
         self,
@@ -220,10 +231,12 @@ class WeightsWriter:
         self._save(optimizer)
         self._wait(0)
         stores.finish(self._store, self._final, self._group)
+        shutil.rmtree(self._folder, ignore_errors=True)  # what cannot be removed now, as on a networked disk, may stay
         self.close()
-        shutil.rmtree(self._folder)
 
     def close(self) -> None:
         """Wait for what was handed to the thread, and let another process continue this run."""
-        self._thread.shutdown()
-        self._lock.release()
+        try:
+            self._thread.shutdown()
+        finally:
+            self._lock.release()

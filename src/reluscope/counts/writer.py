@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.files import write_file
+from reluscope.files import remove, write_file
 from reluscope.patterns import PatternCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
@@ -67,7 +67,7 @@ class CountsWriter:
         self._waiting: list[list[PatternCounts]] = []  # steps counted but not in the store
         self._layers: list[zarr.Group] = []
         if not self._resume():
-            self._state.unlink(missing_ok=True)  # first: it must never speak of another store than its own
+            remove(self._state)  # first: it must never speak of another store than its own
             self._group = stores.create_group(self._store, self._attributes)
         self._saved_at = time.monotonic()
 
@@ -80,6 +80,13 @@ class CountsWriter:
         self._group = stores.reopen_group(self._store)
         self.num_counted, self._written = state["num_counted"], state["written"]
         self._layers = [_group(self._group, layer_group(i)) for i in range(len(self._written))]
+        try:
+            for group, written in zip(self._layers, self._written, strict=True):
+                for name, length in (("keys", written), ("counts", written), ("indptr", self.num_counted + 1)):
+                    stores.require_chunks(stores.array_of(group, name), length)
+        except stores.StoreError:  # what was lost can be counted again
+            self.num_counted, self._written, self._layers = 0, [], []
+            return False
         return True
 
     def _identity(self) -> dict[str, Any]:
@@ -162,8 +169,8 @@ class CountsWriter:
         ]
         stores.write_array(self._group, "expected_collisions", np.array(collisions), ("step", "layer"))
         stores.finish(self._store, self._final, self._group)
+        shutil.rmtree(self._folder, ignore_errors=True)  # what cannot be removed now, as on a networked disk, may stay
         self.close()
-        shutil.rmtree(self._folder)
 
     def close(self) -> None:
         """Let another process continue this shard."""
