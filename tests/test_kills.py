@@ -193,6 +193,25 @@ def test_a_folder_that_must_not_be_written_to() -> None:
             os.seteuid(user)
 
 
+def test_nothing_is_written_to_a_store_after_a_failure(tmp_path: Path) -> None:
+    """Zarr writes chunks side by side, and the other ones go on when one fails."""
+    group = stores.create_group(tmp_path / "s.zarr", {})
+    array = stores.create_array(group, "a", shape=(8,), dimensions=("x",), dtype=np.float64, chunks=(4,))
+    with no_room_beyond(1), pytest.raises(files.WriteError):
+        array[:4] = 1.0
+    with pytest.raises(files.WriteError, match="not written, because another file of the store could not be"):
+        array[4:] = 1.0
+    assert not list((tmp_path / "s.zarr" / "a" / "c").glob("*"))
+
+
+def test_a_store_that_lost_a_chunk_is_not_finished(tmp_path: Path) -> None:
+    group = stores.create_group(tmp_path / "s.partial", {})
+    stores.create_array(group, "a", shape=(8,), dimensions=("x",), dtype=np.float64, chunks=(4,))[:4] = 1.0
+    with pytest.raises(stores.StoreError, match="cannot be finished: 1 of 2 chunks of a are missing"):
+        stores.finish(tmp_path / "s.partial", tmp_path / "s.zarr", group)
+    assert not (tmp_path / "s.zarr").exists()
+
+
 def test_what_is_promised_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of calls: each file's contents are synchronised before its name appears, and its name before the
     next file is written; the state that promises a block comes after the block."""

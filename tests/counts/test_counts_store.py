@@ -119,6 +119,25 @@ def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, m
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["00000000.zarr", "weights"]
 
 
+@pytest.mark.parametrize("array", ["keys", "counts", "indptr"])
+def test_work_that_lost_a_chunk_is_counted_anew(tmp_path: Path, monkeypatch, array: str) -> None:
+    """Zarr would read it as zeros."""
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    store = writer(tmp_path, [1, 2])
+    store.append(counts_of(1))
+    store.close()
+    store = writer(tmp_path, [1, 2])
+    assert store.num_counted == 1
+    store.close()
+    (tmp_path / "00000001.partial" / "counts.zarr" / "layer001" / array / "c" / "0").unlink()
+    store = writer(tmp_path, [1, 2])
+    assert store.num_counted == 0
+    for step in (1, 2):
+        store.append(counts_of(step))
+    store.finish()
+    assert_same(open_counts(tmp_path / "00000001.zarr").at(0, 1), counts_of(1)[1])
+
+
 def test_work_of_other_settings_is_counted_anew(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     writer(tmp_path, [0, 1]).append(counts_of(0))
