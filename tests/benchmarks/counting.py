@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reporting import processor, spread
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -146,11 +147,6 @@ def benchmark(name: str, images: Tensor, settings: argparse.Namespace) -> dict[s
     return {"seconds": times, "peak_gb": peak}
 
 
-def spread(values: np.ndarray[Any, Any]) -> str:
-    """Median (least to largest)."""
-    return f"{np.median(values):.2f} ({values.min():.2f} to {values.max():.2f})"
-
-
 def as_table(results: dict[str, dict[str, Any]]) -> str:
     header = ["network", "bare forward, s", "packing / bare", "whole / bare", "hash_list / whole", "peak memory"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
@@ -165,10 +161,7 @@ def machine(device: torch.device) -> str:
     """The processor's name as far as the system tells it, and torch's threads; or the GPU's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.processor() or platform.machine()])[0]}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def read_images(count: int) -> tuple[str, Tensor]:

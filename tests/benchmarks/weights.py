@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reporting import processor, spread
 from tqdm import tqdm
 
 from reluscope import build_network, open_weights, stores
@@ -163,12 +163,6 @@ def benchmark(name: str, data: DataSpec, folder: Path, settings: argparse.Namesp
     return result
 
 
-def spread(values: Any, digits: int = 2) -> str:
-    """Median (least to largest)."""
-    array = np.asarray(values)
-    return f"{np.median(array):.{digits}f} ({array.min():.{digits}f} to {array.max():.{digits}f})"
-
-
 def as_table(results: dict[str, dict[str, Any]]) -> str:
     header = [
         "images",
@@ -232,14 +226,6 @@ def main() -> None:
         (settings.results / "weights.json").write_text(
             json.dumps({**header, "results": results, **more}, indent=1) + "\n"
         )
-
-
-def processor() -> str:
-    """The processor's name as far as the system tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return (names or [platform.processor() or platform.machine()])[0]
 
 
 if __name__ == "__main__":
