@@ -17,9 +17,16 @@ from reluscope.checkpoints import writer as writer_module
 from reluscope.files import WriteError
 
 STEPS = np.arange(0, 150, 2)
+
 STRANGE = torch.tensor(
     [0x7FC00001, 0x7F800001, 0xFFC12345, 0x80000000, 0x7F800000, 0xFF800000, 0x00000001], dtype=torch.int64
 )
+
+
+@pytest.fixture(autouse=True)
+def _two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which the second is not full."""
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", 64)
 
 
 def network() -> nn.Module:

@@ -5,8 +5,12 @@ Blocks are compressed and written by a thread beside the training, in order; whe
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
 import shutil
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -23,17 +27,18 @@ from reluscope import stores
 from reluscope.checkpoints.layout import KINDS, Layout
 from reluscope.files import remove, write_file
 
-BLOCK_STEPS = 64
-"""Dumped steps a chunk: time is the fast axis, because neighbours in time resemble each other most."""
+BLOCK_STEPS = 128
+"""Dumped steps a chunk: time is the fast axis, because neighbours in time resemble each other most. Half as many take
+1.3% more room at learning rate 0.1 and 3.5% at 0.001."""
 
 CHUNK_PARAMETERS = 1 << 16
-"""Parameters a chunk: 16 MB raw with 64 steps, so that a block is encoded and decoded by several threads."""
+"""Parameters a chunk: 32 MB raw with 128 steps, so that a block is encoded and decoded by several threads."""
 
 SAVE_SECONDS = 60.0
 """A block that takes longer to fill is saved as far as it is, so that a kill costs a minute at most."""
 
 BLOCKS_WAITING = 2
-"""Blocks that may wait to be written, the one being written included: 70 MB each for ResNet-20."""
+"""Blocks that may wait to be written, the one being written included: 140 MB each for ResNet-20."""
 
 SCALARS = ("learning_rate", "train_loss", "train_accuracy")
 """Kept for each dumped step."""
@@ -74,7 +79,7 @@ class WeightsWriter:
         self._state_of_optimizer: dict[str, torch.Tensor] = {}
         self._num_dumped = 0
         self._accuracies: list[float] = []
-        self._thread = ThreadPoolExecutor(1, "weights")
+        self._thread = ThreadPoolExecutor(1, "weights", initializer=_give_way)
         self._waiting: deque[Future[None]] = deque()
         self._has_failed = False
         try:
@@ -100,7 +105,7 @@ class WeightsWriter:
                 dimensions=(kind.removesuffix("s"), "step"),
                 dtype=dtype,
                 chunks=(min(max(self._layout.size(kind), 1), CHUNK_PARAMETERS), min(num_steps, BLOCK_STEPS)),
-                # delta of order 2 along the flat chunk: time is its fast axis (0.575 of raw at learning rate 0.1);
+                # delta of order 2 along the flat chunk: time is its fast axis (0.57 of raw at learning rate 0.1);
                 # "classic" is what PCodec would choose for weights, without the search
                 pcodec={"level": 8, "mode_spec": "classic", "delta_spec": "try_consecutive", "delta_encoding_order": 2},
                 attributes={"entries": self._layout.to_attributes(kind)},
@@ -210,15 +215,20 @@ class WeightsWriter:
         if self._has_failed:
             return  # a later state must not promise what an earlier block failed to keep
         self._has_failed = True
-        for name, block in blocks.items():
-            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
-            stores.array_of(self._group, name)[..., first:here] = np.ascontiguousarray(block.T)
+        asyncio.run(self._write_blocks(blocks, slice(first, here)))
         if accuracies:
             stores.array_of(self._group, "test_accuracy")[: len(accuracies)] = np.array(accuracies)
         state = io.BytesIO()
         torch.save({"num_dumped": here, "optimizer": dict(momenta)}, state)
         write_file(self._state, state.getbuffer())
         self._has_failed = False
+
+    async def _write_blocks(self, blocks: Mapping[str, NDArray[Any]], columns: slice) -> None:
+        """In a loop of this thread's, whose helpers inherit its low priority; those of Zarr's loop would not."""
+        for name, block in blocks.items():
+            array = stores.array_of(self._group, name).async_array
+            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
+            await array.setitem((..., columns), np.ascontiguousarray(block.T))
 
     def finish(self, optimizer: Mapping[str, torch.Tensor]) -> None:
         """Write what is left and give the store its final name.
@@ -240,3 +250,9 @@ class WeightsWriter:
             self._thread.shutdown()
         finally:
             self._lock.release()
+
+
+def _give_way() -> None:
+    """Lets the training go first where it wants every core; on Linux, where each thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
