@@ -14,6 +14,7 @@ from torch import nn
 
 from reluscope import cli, open_counts, open_weights, stores
 from reluscope.checkpoints import WeightsWriter
+from reluscope.checkpoints import writer as weights_writer
 from reluscope.counts import CountsWriter
 from reluscope.counts import writer as counts_writer
 from reluscope.patterns import PatternCounts
@@ -26,6 +27,7 @@ STEPS = np.arange(0, 140, 2)
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run's weights (two blocks of steps), counts (several chunks a layer) and one measure."""
     monkeypatch.setattr(counts_writer, "CHUNK_PATTERNS", 100)
+    monkeypatch.setattr(weights_writer, "BLOCK_STEPS", 64)
     run = tmp_path / "results" / "runs" / "r"
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
@@ -33,7 +35,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = WeightsWriter(run / "weights.zarr.partial", run / "weights.zarr", network, *settings)
     for _ in STEPS:
         nn.init.normal_(network.weight)
-        weights.append(network, {}, {})
+        weights.append({}, {})
     weights.finish({})
     shard = np.arange(5)
     counts = CountsWriter(

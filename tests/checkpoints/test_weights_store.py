@@ -63,7 +63,7 @@ def write(folder: Path) -> dict[int, dict[str, bytes]]:
         expected[step] = bits(net)
         if step in (30, 148):
             store.append_accuracy(step / 200)
-        store.append(net, {"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
+        store.append({"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
     store.finish({})
     return expected
 
@@ -126,7 +126,7 @@ def test_a_killed_writer_continues_to_the_same_bytes(tmp_path: Path, bytes_below
         change(net, step)
         if step == 30:
             store.append_accuracy(step / 200)
-        store.append(net, {"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
+        store.append({"train_loss": step / 7}, {"0": torch.full((3,), float(step))})
     expected = bits(net)
     store.close()
 
@@ -141,7 +141,7 @@ def test_a_killed_writer_continues_to_the_same_bytes(tmp_path: Path, bytes_below
         change(again, step)
         if step == 148:
             store.append_accuracy(step / 200)
-        store.append(again, {"train_loss": step / 7}, {})
+        store.append({"train_loss": step / 7}, {})
     store.finish({})
     assert bytes_below(tmp_path / "killed" / "w.zarr") == bytes_below(tmp_path / "whole" / "w.zarr")
     assert [p.name for p in (tmp_path / "killed").iterdir()] == ["w.zarr"]
@@ -152,7 +152,7 @@ def test_a_state_that_outlived_its_store_is_not_resumed(tmp_path: Path, monkeypa
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     net = network()
     store = writer(tmp_path, net)
-    store.append(net, {}, {})
+    store.append({}, {})
     store.close()
     shutil.rmtree(tmp_path / "w.partial" / "weights.zarr")
     for _ in range(2):
@@ -165,7 +165,7 @@ def test_an_unfinished_training_of_other_settings_is_kept(tmp_path: Path, monkey
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     net = network()
     store = writer(tmp_path, net)
-    store.append(net, {}, {})
+    store.append({}, {})
     store.close()
     with pytest.raises(stores.StoreError, match=r"unfinished training with seed: 1, but now it is 2"):
         writer(tmp_path, net, seed=2)
@@ -190,7 +190,7 @@ def test_after_a_failed_block_nothing_later_is_promised(tmp_path: Path, monkeypa
 
     def dump_all() -> None:
         for _ in STEPS:
-            store.append(net, {}, {})
+            store.append({}, {})
         store.finish({})
 
     with pytest.raises(WriteError, match="no room"):
@@ -206,7 +206,7 @@ def test_unfinished_work_that_lost_a_chunk_is_not_continued(tmp_path: Path, monk
     net = network()
     store = writer(tmp_path, net)
     for _ in range(12):
-        store.append(net, {}, {})
+        store.append({}, {})
     store.close()
     chunk = min((tmp_path / "w.partial" / "weights.zarr" / array / "c").rglob("0"))
     chunk = chunk / "0" if chunk.is_dir() else chunk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -74,15 +74,6 @@ class Layout:
         ]
         return "; ".join(parts[:6] + ([f"and {len(parts) - 6} more"] if len(parts) > 6 else [])) or None
 
-    def copy_from(self, network: nn.Module, vectors: Mapping[str, NDArray[Any]]) -> None:
-        """Copy the network's tensors into flat vectors (one a kind, written in place), bit for bit."""
-        flat: dict[str, list[torch.Tensor]] = {kind: [] for kind in self.entries}
-        for kind, _, tensor in _tensors(network):
-            flat[kind].append(tensor.detach().reshape(-1))
-        for kind, tensors in flat.items():
-            if tensors:
-                torch.from_numpy(vectors[kind]).copy_(torch.cat(tensors))
-
     def copy_into(self, network: nn.Module, vectors: Mapping[str, NDArray[Any]]) -> None:
         """Copy flat vectors into the network's tensors, bit for bit."""
         rows = {kind: iter(entries) for kind, entries in self.entries.items()}
@@ -90,6 +81,20 @@ class Layout:
             entry = next(rows[kind])
             source = torch.from_numpy(vectors[kind][entry.offset : entry.offset + tensor.numel()])
             tensor.detach().copy_(source.view(entry.shape))
+
+
+def tensors_by_kind(network: nn.Module) -> dict[str, list[torch.Tensor]]:
+    """The network's tensors in the order of their flat vectors, by kind."""
+    found: dict[str, list[torch.Tensor]] = {kind: [] for kind in KINDS}
+    for kind, _, tensor in _tensors(network):
+        found[kind].append(tensor.detach())
+    return found
+
+
+def flatten(tensors: Sequence[torch.Tensor], vector: NDArray[Any]) -> None:
+    """Copy tensors into a flat vector, one after the other in C order, bit for bit."""
+    if tensors:
+        torch.from_numpy(vector).copy_(torch.cat([tensor.reshape(-1) for tensor in tensors]))
 
 
 def _tensors(network: nn.Module) -> list[tuple[str, str, torch.Tensor]]:

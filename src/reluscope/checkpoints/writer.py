@@ -5,12 +5,8 @@ Blocks are compressed and written by a thread beside the training, in order; whe
 
 from __future__ import annotations
 
-import asyncio
 import io
-import os
 import shutil
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -24,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from reluscope import stores
-from reluscope.checkpoints.layout import KINDS, Layout
+from reluscope.checkpoints.layout import KINDS, Layout, flatten, tensors_by_kind
 from reluscope.files import remove, write_file
 
 BLOCK_STEPS = 128
@@ -52,7 +48,7 @@ class WeightsWriter:
     Args:
         folder: where the unfinished store is kept.
         final: the finished store's name.
-        network: gives the layout.
+        network: what is dumped; its tensors may change, but not be replaced by others.
         steps: the steps to dump, ascending, int64.
         epochs: the same in epochs.
         evaluated: the steps whose test accuracy is taken, ascending, int64.
@@ -73,14 +69,15 @@ class WeightsWriter:
         attributes: Mapping[str, Any],
     ) -> None:
         self._folder, self._final, self._steps, self._evaluated = folder, final, steps, evaluated
-        self._layout = Layout.of(network)
+        self._layout, self._tensors = Layout.of(network), tensors_by_kind(network)
         self._lock = stores.lock(folder, "training this run")
         self._store, self._state = folder / "weights.zarr", folder / "state.pt"
         self._state_of_optimizer: dict[str, torch.Tensor] = {}
         self._num_dumped = 0
         self._accuracies: list[float] = []
-        self._thread = ThreadPoolExecutor(1, "weights", initializer=_give_way)
+        self._thread = ThreadPoolExecutor(1, "weights")
         self._waiting: deque[Future[None]] = deque()
+        self._written: list[dict[str, NDArray[Any]]] = []  # blocks to fill again: fresh memory costs time at each touch
         self._has_failed = False
         try:
             if self._state.is_file() and self._store.exists():
@@ -143,9 +140,14 @@ class WeightsWriter:
 
     def _start_block(self) -> None:
         self._block_start = self._num_dumped // BLOCK_STEPS * BLOCK_STEPS
-        self._blocks: dict[str, NDArray[Any]] = {
-            kind: np.zeros((BLOCK_STEPS, self._layout.size(kind)), dtype) for kind, (dtype, _) in KINDS.items()
-        } | {name: np.full(BLOCK_STEPS, np.nan) for name in SCALARS}
+        self._blocks = self._written.pop() if self._written else self._new_block()
+        for name in SCALARS:
+            self._blocks[name].fill(np.nan)
+
+    def _new_block(self) -> dict[str, NDArray[Any]]:
+        sizes = {kind: (BLOCK_STEPS, self._layout.size(kind)) for kind in KINDS}
+        tensors = {kind: np.zeros(sizes[kind], dtype) for kind, (dtype, _) in KINDS.items()}
+        return tensors | {name: np.zeros(BLOCK_STEPS) for name in SCALARS}
 
     @property
     def resume_step(self) -> int | None:
@@ -164,8 +166,8 @@ class WeightsWriter:
         self._layout.copy_into(network, vectors)
         return self._state_of_optimizer
 
-    def append(self, network: nn.Module, scalars: Mapping[str, float], optimizer: Mapping[str, torch.Tensor]) -> None:
-        """Dump the next step.
+    def append(self, scalars: Mapping[str, float], optimizer: Mapping[str, torch.Tensor]) -> None:
+        """Dump the next step: the network as it is now.
 
         Args:
             scalars: any of learning_rate, train_loss, train_accuracy at this step.
@@ -175,7 +177,8 @@ class WeightsWriter:
             WriteError: an earlier step could not be written.
         """
         row = self._num_dumped - self._block_start
-        self._layout.copy_from(network, {kind: self._blocks[kind][row] for kind in KINDS})
+        for kind, tensors in self._tensors.items():
+            flatten(tensors, self._blocks[kind][row])
         for name, value in scalars.items():
             self._blocks[name][row] = value
         self._num_dumped += 1
@@ -206,7 +209,7 @@ class WeightsWriter:
 
     def _write(
         self,
-        blocks: Mapping[str, NDArray[Any]],
+        blocks: dict[str, NDArray[Any]],
         first: int,
         here: int,
         accuracies: list[float],
@@ -215,20 +218,17 @@ class WeightsWriter:
         if self._has_failed:
             return  # a later state must not promise what an earlier block failed to keep
         self._has_failed = True
-        asyncio.run(self._write_blocks(blocks, slice(first, here)))
+        for name, block in blocks.items():
+            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
+            stores.array_of(self._group, name)[..., first:here] = np.ascontiguousarray(block.T)
         if accuracies:
             stores.array_of(self._group, "test_accuracy")[: len(accuracies)] = np.array(accuracies)
         state = io.BytesIO()
         torch.save({"num_dumped": here, "optimizer": dict(momenta)}, state)
         write_file(self._state, state.getbuffer())
+        if here - first == BLOCK_STEPS:
+            self._written.append(blocks)
         self._has_failed = False
-
-    async def _write_blocks(self, blocks: Mapping[str, NDArray[Any]], columns: slice) -> None:
-        """In a loop of this thread's, whose helpers inherit its low priority; those of Zarr's loop would not."""
-        for name, block in blocks.items():
-            array = stores.array_of(self._group, name).async_array
-            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
-            await array.setitem((..., columns), np.ascontiguousarray(block.T))
 
     def finish(self, optimizer: Mapping[str, torch.Tensor]) -> None:
         """Write what is left and give the store its final name.
@@ -250,9 +250,3 @@ class WeightsWriter:
             self._thread.shutdown()
         finally:
             self._lock.release()
-
-
-def _give_way() -> None:
-    """Lets the training go first where it wants every core; on Linux, where each thread has a priority of its own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -61,7 +61,7 @@ def train(
             print(f"continues after step {done} of {timeline.num_steps}", flush=True)
         else:
             done = 0
-            writer.append(network, {}, {})
+            writer.append({}, {})
         _run(spec, timeline, dataset, network, optimizer, writer, done)
         writer.finish(_momenta(optimizer))
     finally:
@@ -119,7 +119,7 @@ def _run(
                 "train_loss": _finite(loss.item(), step, spec.method),
                 "train_accuracy": float((logits.argmax(1) == labels).float().mean()),
             }
-            writer.append(network, scalars, _momenta(optimizer))
+            writer.append(scalars, _momenta(optimizer))
 
 
 def _finite(loss: float, step: int, method: Method) -> float:
