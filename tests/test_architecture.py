@@ -59,7 +59,14 @@ def test_the_check_sees_an_import() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["reluscope", "reluscope.study", "reluscope.stages.measuring", "reluscope.stages.drawing"]
+    "module",
+    [
+        "reluscope",
+        "reluscope.study",
+        "reluscope.stages.gpus",
+        "reluscope.stages.measuring",
+        "reluscope.stages.drawing",
+    ],
 )
 def test_torch_is_not_waited_for(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

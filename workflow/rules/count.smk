@@ -12,6 +12,7 @@ rule count:
         "../../envs/reluscope.yaml"
     threads: 1
     resources:
+        gpu=1,  # for clusters, and profiles/gpu; elsewhere it limits nothing
         mem_mb=lambda wildcards: 5000 + study.runs[wildcards.run].buffer_mb,
         runtime=1440,
     params:

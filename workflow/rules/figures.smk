@@ -19,6 +19,7 @@ rule figure:
         pdf=paths.figure("{figure}", "pdf"),
     log:
         paths.log("figure", "{figure}"),
+    localrule: True  # seconds: not worth a cluster's queue
     conda:
         "../../envs/reluscope.yaml"
     threads: 1

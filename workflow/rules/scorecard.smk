@@ -17,6 +17,7 @@ rule scorecard:
         ),
     log:
         paths.log("scorecard", "scorecard"),
+    localrule: True  # seconds: not worth a cluster's queue
     conda:
         "../../envs/reluscope.yaml"
     threads: 1

@@ -10,6 +10,7 @@ rule train:
         "../../envs/reluscope.yaml"
     threads: 1
     resources:
+        gpu=1,  # for clusters, and profiles/gpu; elsewhere it limits nothing
         mem_mb=4000,
         runtime=1440,
     params:

@@ -1,8 +1,9 @@
 """Count one shard: results/runs/<run>/counts/<shard>.zarr, per layer keys, counts and indptr of every counted step."""
 
+from reluscope.stages.gpus import one_gpu
 from reluscope.stages.jobs import logged
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), one_gpu(snakemake.resources.get("jobs_per_gpu")):  # before torch is imported
     from reluscope.stages.counting import count_shard
     from reluscope.study import Study
 

@@ -1,8 +1,9 @@
 """Train one run: results/runs/<run>/weights.zarr, parameters[parameter, step] float32 and what belongs to them."""
 
+from reluscope.stages.gpus import one_gpu
 from reluscope.stages.jobs import logged
 
-with logged(snakemake.log[0]):
+with logged(snakemake.log[0]), one_gpu(snakemake.resources.get("jobs_per_gpu")):  # before torch is imported
     from reluscope.stages.training import train_run
     from reluscope.study import Study
 

@@ -1,4 +1,4 @@
 """The stages of the pipeline, one a file: each turns the names of stores into calls of the rooms below.
 
-`measuring` and `drawing` never import torch.
+`gpus`, `measuring` and `drawing` never import torch.
 """
