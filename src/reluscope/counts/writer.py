@@ -18,6 +18,9 @@ from reluscope.files import remove, write_file
 from reluscope.patterns import PatternCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
+PAGE_PATTERNS = 1 << 15
+"""Patterns that PCodec fits itself to at a time: several steps may share a chunk."""
+
 SAVE_SECONDS = 60.0
 SAVE_BYTES = 1 << 28
 """Counted steps are saved when a minute has passed or 256 MB are waiting, whatever comes first."""
@@ -116,15 +119,7 @@ class CountsWriter:
             group = self._group.create_group(layer_group(i), attributes=attributes)
             kinds = {"keys": counts.keys.dtype, "counts": np.dtype(np.uint32 if positions < 1 << 32 else np.uint64)}
             for name, dtype in kinds.items():
-                stores.create_array(
-                    group,
-                    name,
-                    shape=(0,),
-                    dimensions=("pattern",),
-                    dtype=dtype,
-                    chunks=(CHUNK_PATTERNS,),
-                    pcodec={"level": 8},
-                )
+                create_pattern_array(group, name, dtype)
             stores.write_array(group, "indptr", np.zeros(len(self._steps) + 1, np.int64), ("edge",))
         self._layers = [_group(self._group, layer_group(i)) for i in range(len(layers))]
         self._written = [0] * len(layers)
@@ -175,6 +170,21 @@ class CountsWriter:
     def close(self) -> None:
         """Let another process continue this shard."""
         self._lock.release()
+
+
+def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any]) -> zarr.Array:
+    """An empty array of "keys" or "counts", with the codec that is best for it (tests/benchmarks/codecs.py).
+
+    PCodec takes the differences of sorted keys by itself; its highest level is slow for keys, but not for counts. Keys
+    of 64 bits stand in clusters in trained layers, and their upper bytes repeat: zstd finds that, and PCodec does not.
+    """
+    codec: dict[str, Any] = {"pcodec": {"level": 12 if name == "counts" else 8, "equal_pages_up_to": PAGE_PATTERNS}}
+    if name == "keys" and dtype.itemsize == 8:
+        whole = CHUNK_PATTERNS * dtype.itemsize  # Blosc's own blocks are smaller, and compress less
+        codec = {"blosc": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle", "blocksize": whole}}
+    return stores.create_array(
+        group, name, shape=(0,), dimensions=("pattern",), dtype=dtype, chunks=(CHUNK_PATTERNS,), **codec
+    )
 
 
 def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
