@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,19 @@ def test_xarray_labels_it(tmp_path: Path) -> None:
     assert dataset.entropy.dims == ("step", "layer")
     assert set(dataset.entropy.coords) == {"step", "epoch", "layer", "layer_name", "stage"}
     assert float(dataset.entropy.sel(step=12, layer=2)) == np.pi
+
+
+def test_standard_errors_stand_beside_the_values(tmp_path: Path) -> None:
+    errors = np.array([[np.nan, 0.0, 0.1], [0.2, np.nan, 0.3]])
+    write_series(dataclasses.replace(series(), standard_error=errors), tmp_path / "entropy.zarr", {"sample": "1/16"})
+    read = open_series(tmp_path / "entropy.zarr").standard_error
+    assert read is not None
+    assert read.tobytes() == errors.tobytes()
+    dataset = xarray.open_zarr(tmp_path / "entropy.zarr")
+    assert dataset.standard_error.dims == ("step", "layer")
+    assert dataset.attrs["sample"] == "1/16"
+    write_series(series(), tmp_path / "entropy.zarr", {})
+    assert open_series(tmp_path / "entropy.zarr").standard_error is None
 
 
 def test_writing_again_replaces_it(tmp_path: Path, bytes_below) -> None:

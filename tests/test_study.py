@@ -212,6 +212,12 @@ def test_two_ways_to_name_a_network_are_one_setting(schema) -> None:
         (("counting", "batch_size"), True, "counting.batch_size: expected a whole number, got true"),
         (("counting", "batch_size"), "x" * 99, f"expected a whole number, got '{'x' * 59}..."),
         (("runs", "a", "network"), 8, "runs.a.network: expected text or a mapping, got 8"),
+        (("counting", "sample"), 0.0625, "counting.sample: expected text, got 0.0625"),
+        (
+            ("counting", "sample"),
+            "1/0",
+            "counting.sample: expected 1/n with a whole number n from 2 to 999999, as in 1/16",
+        ),
         (("methods", "stepwise", "decay"), 1.5, "methods.stepwise.decay: expected at most 1, got 1.5"),
         (
             ("methods", "stepwise", "milestones"),
@@ -312,6 +318,15 @@ def test_every_pattern_of_the_schema_is_that_of_names(repository: Path) -> None:
     assert set(re.findall(r"pattern: (.*)", text)) == {'"^[A-Za-z0-9][A-Za-z0-9_-]*$"'}
 
 
+def test_a_measure_that_wants_every_pattern_is_met_before_any_job(schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = changed("counting", "sample", to="1/16")
+    monkeypatch.setattr(
+        "reluscope.measures._discovery.load_function", lambda name: lambda counts, slots=1: counts.counts.max()
+    )
+    with pytest.raises(ConfigError, match=r"^measures\.occupancy: does not go with counting\.sample, .*counts: only a"):
+        study(config, schema)
+
+
 def test_a_missing_image_folder_is_met_before_any_job(schema, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"runs\.a: data\.path: .*nowhere"):
         study(changed("data", to={"name": "imagefolder", "path": str(tmp_path / "nowhere")}), schema)
@@ -367,6 +382,7 @@ class TestResultsOfAnotherConfig:
             (("methods", "stepwise", "epochs"), 2, "weights.zarr was made with method.epochs: 3, but now it is 2"),
             (("methods", "stepwise", "decay"), 0.5, "weights.zarr was made with method.decay: 0.1, but now it is 0.5"),
             (("counting", "batch_size"), 20, "zarr was made with batch_size: 128, but now it is 20"),
+            (("counting", "sample"), "1/16", "zarr was made with sample: None, but now it is 1/16"),
             (("counting", "steps"), {"every": 1}, "zarr was made with steps: [0, 2], but now it is [0, 1, 2, 3]"),
             (("measures", "occupancy"), {"slots": 7}, "zarr was made with options.slots: 99, but now it is 7"),
         ],
@@ -377,6 +393,16 @@ class TestResultsOfAnotherConfig:
             check_results(other)
         assert message in str(error.value)
         check_results(other, remembered=lambda store: True)
+
+    def test_a_sample_is_not_taken_for_all(self) -> None:
+        sampled = Study.from_config(changed("counting", "sample", to="1/4"))
+        run = sampled.runs["a-seed0"]
+        shard = next(iter(run.shards))
+        count_shard(run, shard, paths.weights(run.name), paths.counts(run.name, shard), threads=1)
+        with pytest.raises(ConfigError, match=r"03\.zarr was made with sample: 1/4, but now it is None"):
+            check_results(Study.from_config(CONFIG))
+        with pytest.raises(ConfigError, match=r"07\.zarr was made with sample: None, but now it is 1/4"):
+            check_results(sampled)
 
     @pytest.mark.parametrize("store", STORES)
     @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ NumPy only, so that measuring and drawing never import torch.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,10 @@ def expected_collisions(num_distinct: int, num_channels: int, key_bits: int = 64
     return num_distinct * (num_distinct - 1) / 2 / 2.0**key_bits
 
 
+class SampledError(ValueError):
+    """Every pattern is asked for, but only a sample is kept."""
+
+
 @dataclass(frozen=True, eq=False)
 class PatternCounts:
     """Every pattern that one layer showed at one step, and how often.
@@ -73,10 +78,35 @@ class PatternCounts:
     height: int = 1
     width: int = 1
 
+    one_in: ClassVar[int] = 1  # all of pattern space is kept
+
+    @property
+    def sample(self) -> PatternCounts:
+        """The patterns that are kept: all."""
+        return self
+
     @property
     def num_positions(self) -> int:
         """Positions counted: images x height x width, the sum of the counts."""
         return int(self.counts.sum())
+
+    @property
+    def num_distinct(self) -> int:
+        """Distinct patterns."""
+        return len(self.keys)
+
+    @property
+    def largest_count(self) -> int:
+        """How often the most frequent pattern occurs."""
+        return int(self.counts.max())
+
+    @property
+    def entropy(self) -> float:
+        """Entropy of the observed patterns in bits; a pattern's probability is its count over the positions."""
+        # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
+        positions = self.num_positions
+        bits = np.log2(positions / self.counts)
+        return float((self.counts * bits).sum() / positions)
 
     @property
     def key_kind(self) -> KeyKind:
@@ -86,10 +116,138 @@ class PatternCounts:
     @property
     def expected_collisions(self) -> float:
         """Pairs of the layer's patterns that are expected to have been counted as one; 0 where keys are exact."""
-        return expected_collisions(len(self.keys), self.num_channels)
+        return expected_collisions(self.num_distinct, self.num_channels)
+
+    def sampled(self, one_in: int) -> SampledCounts:
+        """Keep 1 / one_in of pattern space (`is_sampled`), and the exact numbers of all of it.
+
+        Raises:
+            ValueError: `one_in` is not at least 2.
+        """
+        kept = is_sampled(self.keys, one_in)
+        sample = PatternCounts(
+            self.layer_name, self.keys[kept], self.counts[kept], self.num_channels, self.height, self.width
+        )
+        return SampledCounts(sample, one_in, self.num_positions, self.num_distinct, self.largest_count, self.entropy)
 
     def __repr__(self) -> str:
         return (
-            f"PatternCounts({self.layer_name!r}: {len(self.keys):,} distinct patterns at {self.num_positions:,} "
+            f"PatternCounts({self.layer_name!r}: {self.num_distinct:,} distinct patterns at {self.num_positions:,} "
             f"positions, {self.num_channels} channels, {self.height} x {self.width})"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class SampledCounts:
+    """A sample of the patterns that one layer showed at one step, and exact numbers of all of them.
+
+    Whether a pattern is in the sample hangs on its key alone (`is_sampled`), so that samples of different steps can be
+    compared. There are no `keys` and `counts` of all patterns: who asks for them is told so.
+
+    Attributes:
+        sample: the patterns that are kept, with their full counts.
+        one_in: the sample is 1 / one_in of pattern space.
+        num_positions: positions counted, of all patterns.
+        num_distinct: distinct patterns, in the sample or not.
+        largest_count: how often the most frequent pattern occurs, in the sample or not.
+        entropy: of all patterns, in bits.
+    """
+
+    sample: PatternCounts
+    one_in: int
+    num_positions: int
+    num_distinct: int
+    largest_count: int
+    entropy: float
+
+    @property
+    def layer_name(self) -> str:
+        return self.sample.layer_name
+
+    @property
+    def num_channels(self) -> int:
+        return self.sample.num_channels
+
+    @property
+    def height(self) -> int:
+        return self.sample.height
+
+    @property
+    def width(self) -> int:
+        return self.sample.width
+
+    @property
+    def key_kind(self) -> KeyKind:
+        return self.sample.key_kind
+
+    @property
+    def expected_collisions(self) -> float:
+        """Pairs of all patterns that are expected to have been counted as one; 0 where keys are exact."""
+        return expected_collisions(self.num_distinct, self.num_channels)
+
+    @property
+    def keys(self) -> Never:
+        """Not known of all patterns.  Raises SampledError."""
+        raise SampledError("keys: only a sample of the patterns is kept (`sample`)")
+
+    @property
+    def counts(self) -> Never:
+        """Not known of all patterns.  Raises SampledError."""
+        raise SampledError("counts: only a sample of the patterns is kept (`sample`)")
+
+    def __repr__(self) -> str:
+        return (
+            f"SampledCounts({self.layer_name!r}: {self.sample.num_distinct:,} of {self.num_distinct:,} distinct "
+            f"patterns at {self.num_positions:,} positions, {self.num_channels} channels, {self.height} x {self.width})"
+        )
+
+
+Counts = PatternCounts | SampledCounts
+"""What a measure takes that stands a sample, because it asks for no `keys` and `counts` of all patterns."""
+
+
+def sample_share(one_in: int) -> str:
+    """A sample's share of pattern space as text: ``"1/16"``."""
+    return f"1/{one_in}"
+
+
+def parse_sample(share: str) -> int:
+    """16 for ``"1/16"``.
+
+    Raises:
+        ValueError: the text is not 1/n with a whole number n of at least 2.
+    """
+    if (match := re.fullmatch(r"1/([1-9][0-9]{0,5})", share)) is None or share == "1/1":
+        raise ValueError(f"expected 1/n with a whole number n from 2 to 999999, as in 1/16, got {share!r}")
+    return int(match[1])
+
+
+_GAMMA, _MIX_1, _MIX_2 = (np.uint64(word) for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_HASHED_AT_ONCE = 1 << 16  # keys; what is computed of them stays in the processor's cache
+
+
+def is_sampled(keys: NDArray[np.unsignedinteger], one_in: int) -> NDArray[np.bool_]:
+    """Which patterns a sample of 1 / one_in of pattern space keeps: those whose hash is below 2**64 / one_in.
+
+    The hash is SplitMix64's first output where the key, taken as 64 bits, is the seed (Steele, Lea & Flood 2014, "Fast
+    splittable pseudorandom number generators"): one to one, and every bit of the key turns each of its bits about half
+    of the time. It knows of no step, layer, run or machine; a smaller sample is part of a larger one.  Shape [keys].
+
+    Raises:
+        ValueError: `one_in` is not at least 2.
+    """
+    if one_in < 2:
+        raise ValueError(f"one_in: expected at least 2, got {one_in}")
+    limit = np.uint64((1 << 64) // one_in)
+    kept = np.empty(len(keys), np.bool_)
+    for start in range(0, len(keys), _HASHED_AT_ONCE):
+        here = slice(start, start + _HASHED_AT_ONCE)
+        word = keys[here].astype(np.uint64)
+        word += _GAMMA
+        word ^= word >> np.uint64(30)
+        word *= _MIX_1
+        word ^= word >> np.uint64(27)
+        word *= _MIX_2
+        word ^= word >> np.uint64(31)
+        np.less(word, limit, out=kept[here])
+    return kept

@@ -25,6 +25,8 @@ class MeasureSeries:
         epoch: the same in epochs, float64, shape [step].
         layer_name: shape [layer], in forward order.
         stage: int64, shape [layer], from 0: layers that share one spatial resolution, in forward order.
+        standard_error: of values from sampled counts, float64, shape [step, layer]: 0 where a value is exact, NaN where
+            it is not known. None for values from all patterns, which are exact.
     """
 
     measure: str
@@ -33,10 +35,13 @@ class MeasureSeries:
     epoch: NDArray[np.float64]
     layer_name: list[str]
     stage: NDArray[np.int64]
+    standard_error: NDArray[np.float64] | None = None
 
 
 def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any]) -> None:
     """Write a measure of a run to `path`: ``<measure>[step, layer]`` with its coordinates.
+
+    Beside the values of sampled counts stands their ``standard_error[step, layer]``.
 
     Args:
         attributes: what the values were computed from, JSON types.
@@ -47,6 +52,8 @@ def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any
         partial, {"kind": "measure", "measure": series.measure, "coordinates": coordinates, **attributes}
     )
     stores.write_array(group, series.measure, series.values, ("step", "layer"))
+    if series.standard_error is not None:
+        stores.write_array(group, "standard_error", series.standard_error, ("step", "layer"))
     stores.write_array(group, "step", series.step, ("step",))
     stores.write_array(group, "epoch", series.epoch, ("step",))
     stores.write_array(group, "layer", np.arange(len(series.layer_name)), ("layer",))
@@ -64,4 +71,7 @@ def open_series(path: str | os.PathLike[str]) -> MeasureSeries:
     group = stores.open_store(path, "measure")
     name = str(group.attrs["measure"])
     read = {key: stores.read(array) for key, array in group.arrays()}
-    return MeasureSeries(name, read[name], read["step"], read["epoch"], read["layer_name"].tolist(), read["stage"])
+    names = read["layer_name"].tolist()
+    return MeasureSeries(
+        name, read[name], read["step"], read["epoch"], names, read["stage"], read.get("standard_error")
+    )

@@ -19,7 +19,7 @@ import numpy as np
 import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.codecs.numcodecs import PCodec
 
 from reluscope.files import DurableStore, WriteError, make_folder, rename
@@ -66,16 +66,20 @@ def create_array(
     chunks: tuple[int, ...] | None = None,
     fill_value: Any = 0,
     pcodec: Mapping[str, Any] | None = None,
+    blosc: Mapping[str, Any] | None = None,
     attributes: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> zarr.Array:
     """Create an array whose chunks carry a CRC32C checksum.
 
     Args:
-        pcodec: settings of PCodec, which compresses numbers best; None takes zstd.
+        pcodec: settings of PCodec, which compresses most numbers best.
+        blosc: settings of Blosc, which sorts the bytes of numbers by their place before it compresses them. Without
+            either, zstd.
         overwrite: replace an array of that name, as a killed job may have left one.
     """
-    codecs: dict[str, Any] = {"compressors": [ZstdCodec(), Crc32cCodec()]}
+    compressor = ZstdCodec() if blosc is None else BloscCodec(**blosc)
+    codecs: dict[str, Any] = {"compressors": [compressor, Crc32cCodec()]}
     if pcodec is not None:
         codecs = {"serializer": PCodec(**pcodec), "compressors": [Crc32cCodec()]}
     return group.create_array(

@@ -13,7 +13,7 @@ from reluscope import stores
 from reluscope.counts import CountsWriter, open_counts
 from reluscope.counts import store as store_module
 from reluscope.counts import writer as writer_module
-from reluscope.patterns import PatternCounts, key_dtype
+from reluscope.patterns import Counts, PatternCounts, SampledCounts, key_dtype
 
 LAYERS = [("a", 3, 4, 4), ("b", 32, 4, 4), ("c", 64, 2, 2), ("d", 100, 1, 1)]
 IMAGES = 300
@@ -42,7 +42,11 @@ def writer(folder: Path, steps: list[int], **attributes) -> CountsWriter:
     return CountsWriter(partial, final, np.array(steps), np.array(steps) / 12, {"run": "r", **attributes}, source)
 
 
-def write(folder: Path, steps: list[int], **attributes) -> Path:
+def sampled_counts_of(step: int) -> list[Counts]:
+    return [counts.sampled(16) for counts in counts_of(step)]
+
+
+def write(folder: Path, steps: list[int], counts_of=counts_of, **attributes) -> Path:
     store = writer(folder, steps, **attributes)
     for step in steps:
         store.append(counts_of(step))
@@ -80,6 +84,41 @@ def test_shards_read_as_one_run(tmp_path: Path, monkeypatch, read_at_a_time: int
     assert_same(store.at(-1, 1), counts_of(110)[1])
 
 
+def assert_same_sample(one: Counts, other: Counts) -> None:
+    assert isinstance(one, SampledCounts)
+    assert_same(one.sample, other.sample)
+    for name in ("one_in", "num_positions", "num_distinct", "largest_count", "entropy"):
+        assert getattr(one, name) == getattr(other, name), name
+
+
+@pytest.mark.parametrize("read_at_a_time", [1, 1 << 23])
+def test_samples_come_back_with_the_exact_numbers_of_all(tmp_path: Path, monkeypatch, read_at_a_time: int) -> None:
+    monkeypatch.setattr(store_module, "READ_PATTERNS", read_at_a_time)
+    paths = [write(tmp_path, steps, sampled_counts_of, sample="1/16") for steps in ([0, 1, 5], [100, 110])]
+    store = open_counts(*paths)
+    assert store.one_in == 16
+    for layer in range(4):
+        over_time = list(store.over_time(layer, store.steps != 1))
+        for position, step in enumerate([0, 5, 100, 110]):
+            assert_same_sample(over_time[position], sampled_counts_of(step)[layer])
+        assert_same_sample(store.at(1, layer), sampled_counts_of(1)[layer])
+        assert_same_sample(store.at(-1, layer), sampled_counts_of(110)[layer])
+
+
+def test_a_store_of_samples_says_so_and_counts_all(tmp_path: Path) -> None:
+    full, sampled = write(tmp_path / "a", [0, 3]), write(tmp_path / "b", [0, 3], sampled_counts_of, sample="1/16")
+    whole, part = xarray.open_zarr(full), xarray.open_zarr(sampled)
+    assert part.attrs["sample"] == "1/16"
+    for name in ("distinct_patterns", "expected_collisions", "num_positions"):
+        np.testing.assert_array_equal(part[name], whole[name])
+    for index in range(4):
+        layer = xarray.open_zarr(sampled, group=f"layer{index:03d}")
+        assert layer.sizes["pattern"] == sum(len(sampled_counts_of(step)[index].sample.keys) for step in (0, 3))
+        assert layer.entropy.values.tolist() == [counts_of(step)[index].entropy for step in (0, 3)]
+        assert layer.largest_count.values.tolist() == [counts_of(step)[index].largest_count for step in (0, 3)]
+        assert layer.num_distinct.dims == ("step",)
+
+
 def test_xarray_opens_the_whole_and_each_layer(tmp_path: Path) -> None:
     path = write(tmp_path, [0, 3])
     dataset = xarray.open_zarr(path)
@@ -98,10 +137,42 @@ def test_xarray_opens_the_whole_and_each_layer(tmp_path: Path) -> None:
     assert xarray.open_zarr(path, group="layer003").attrs["key_kind"] == "xor64"
 
 
-def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch) -> None:
+@pytest.mark.parametrize("layer", range(4))
+def test_each_width_reads_back_bit_for_bit_in_xarray_and_notices_damage(tmp_path: Path, layer: int) -> None:
+    """Its keys have a codec of their own, and a checksum all the same."""
+    path = write(tmp_path, [0, 3])
+    group = xarray.open_zarr(path, group=f"layer{layer:03d}")
+    for name in ("keys", "counts"):
+        expected = np.concatenate([getattr(counts_of(step)[layer], name) for step in (0, 3)])
+        np.testing.assert_array_equal(group[name].values, expected)
+        chunk = path / f"layer{layer:03d}" / name / "c" / "0"
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(data)
+        with pytest.raises(stores.StoreError, match=rf"/{name}, step 0, is damaged \(Stored and computed checksum do"):
+            open_counts(path).at(0, layer)
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(data)
+
+
+def test_stores_of_another_codec_open(tmp_path: Path, monkeypatch) -> None:
+    """As all keys were written before: by PCodec."""
+
+    def create(group, name, dtype):
+        settings = {"shape": (0,), "dimensions": ("pattern",), "chunks": (1 << 18,), "pcodec": {"level": 8}}
+        return stores.create_array(group, name, dtype=dtype, **settings)
+
+    monkeypatch.setattr(writer_module, "create_pattern_array", create)
+    store = open_counts(write(tmp_path, [0, 3]))
+    for layer in range(4):
+        assert_same(store.at(1, layer).sample, counts_of(3)[layer])
+
+
+@pytest.mark.parametrize("counts_of", [counts_of, sampled_counts_of])
+def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch, counts_of) -> None:
     steps = [0, 1, 2, 5, 9]
     monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 1000)
-    whole = write(tmp_path / "whole", steps)
+    whole = write(tmp_path / "whole", steps, counts_of)
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     store = writer(tmp_path / "killed", steps)
     for step in steps[:3]:
@@ -119,12 +190,12 @@ def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, m
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["00000000.zarr", "weights"]
 
 
-@pytest.mark.parametrize("array", ["keys", "counts", "indptr"])
+@pytest.mark.parametrize("array", ["keys", "counts", "indptr", "num_distinct", "entropy"])
 def test_work_that_lost_a_chunk_is_counted_anew(tmp_path: Path, monkeypatch, array: str) -> None:
     """Zarr would read it as zeros."""
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     store = writer(tmp_path, [1, 2])
-    store.append(counts_of(1))
+    store.append(sampled_counts_of(1))
     store.close()
     store = writer(tmp_path, [1, 2])
     assert store.num_counted == 1
@@ -135,7 +206,7 @@ def test_work_that_lost_a_chunk_is_counted_anew(tmp_path: Path, monkeypatch, arr
     for step in (1, 2):
         store.append(counts_of(step))
     store.finish()
-    assert_same(open_counts(tmp_path / "00000001.zarr").at(0, 1), counts_of(1)[1])
+    assert_same(open_counts(tmp_path / "00000001.zarr").at(0, 1).sample, counts_of(1)[1])
 
 
 def test_work_of_other_settings_is_counted_anew(tmp_path: Path, monkeypatch) -> None:

@@ -116,13 +116,14 @@ def test_source_files_are_the_file_and_its_imports() -> None:
     assert measures.source_files("distinct_patterns") == [PACKAGE / "measures/cardinality.py", PACKAGE / "patterns.py"]
     assert measures.source_files("pattern_changes") == [
         PACKAGE / "measures/changes.py",
+        PACKAGE / "measures/_estimates.py",
         PACKAGE / "measures/_matching.py",
         PACKAGE / "patterns.py",
     ]
 
 
 def test_naming_measures_imports_none_and_finding_one_imports_one() -> None:
-    loaded = "[m for m in sys.modules if m.startswith('reluscope.measures.') and not m.endswith('_discovery')]"
+    loaded = "[m for m in sys.modules if m.startswith('reluscope.measures.') and '._' not in m]"
     assert run_python(f"measures.names(); measures.source_files('entropy'); print(json.dumps({loaded}))") == []
     assert run_python(f"measures.find('entropy'); print(json.dumps({loaded}))") == ["reluscope.measures.entropy"]
 
@@ -154,7 +155,7 @@ def test_a_new_measure_is_one_function_in_one_file(copy: Path) -> None:
     names, *measure, files = found
     assert set(names) - set(measures.names()) == {"rarity"}
     assert measure == ["rarity", ["initial", "previous"], {"at_most": 1}, "How rare.", 1.0]
-    assert files == ["rarity.py", "_matching.py", "entropy.py", "similarity.py", "patterns.py"]
+    assert files == ["rarity.py", "_estimates.py", "_matching.py", "entropy.py", "similarity.py", "patterns.py"]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_function_keeps_its_name_where_its_file_is_named_alike(before: str) ->
         ("from ..patterns import PatternCounts", {"patterns.py"}),
         ("import reluscope.patterns, numpy", {"patterns.py"}),
         ("def inside():\n    from reluscope.measures._helper import thing", {"_helper.py", "patterns.py"}),
-        ("from . import jaccard", {"similarity.py", "_matching.py", "patterns.py"}),
+        ("from . import jaccard", {"similarity.py", "_estimates.py", "_matching.py", "patterns.py"}),
         ("import math, numpy.linalg\nfrom os import path", set()),
     ],
 )
@@ -205,3 +206,21 @@ def test_one_name_in_two_files_is_refused(copy: Path) -> None:
     code = "try:\n    measures.names()\nexcept ValueError as error:\n    print(json.dumps(str(error)))"
     message = run_python(code, copy)
     assert message == f"measure 'entropy' is defined twice: {copy / 'again.py'} and {copy / 'entropy.py'}"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("return float((counts.counts <= 1).mean())", "counts: only a sample of the patterns is kept (`sample`)"),
+        ("return len(counts.keys) / counts.num_distinct", "keys: only a sample of the patterns is kept (`sample`)"),
+        ("return 1 - jaccard(counts, initial)", "unsupported operand type(s) for -: 'int' and 'Estimate'"),
+        ("return counts.num_distinct / counts.num_positions", None),
+        ("return jaccard(counts, initial)", None),
+    ],
+)
+def test_a_measure_that_wants_every_pattern_is_refused_for_samples(copy: Path, code: str, reason: str | None) -> None:
+    (copy / "new.py").write_text(f"from .similarity import jaccard\ndef new(counts, initial):\n    {code}\n")
+    check = "try:\n    print(json.dumps(measures.check_sample('new', {})))"
+    message = run_python(f"{check}\nexcept ValueError as error:\n    print(json.dumps(str(error)))", copy)
+    start = "does not go with counting.sample, which keeps a share of the patterns: "
+    assert message == (reason and start + reason)

@@ -43,6 +43,12 @@ def test_a_run_costs_what_its_settings_say() -> None:
     assert cost.counting == pytest.approx(3 * 50_000 * 81.1e6, rel=0.01)
 
 
+def test_a_sample_takes_its_share_of_the_disk() -> None:
+    full, sampled = (cost_of(study(counting=given).runs["a-seed0"], 3) for given in ({}, {"sample": "1/8"}))
+    assert sampled.counts == full.counts / 8
+    assert sampled.counting == full.counting
+
+
 def test_what_figures_share_counts_once() -> None:
     printed = plan(study(), {"name": "a fast machine", "training": 1.0, "counting": 2.0})
     rows = {line.split("  ")[0].strip() or name: line for line in printed.splitlines() for name in [line.split()[0]]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from reluscope.stages.scoring import result_of, score_study
 from reluscope.stages.training import train_run
 from reluscope.study import Study
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "study": "tiny",
     "data": {"name": "digits", "images": 70, "test_images": 20},
     "counting": {"batch_size": 70, "steps": {"every": 1}},
@@ -27,13 +28,13 @@ CONFIG = {
 }
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+@pytest.fixture(scope="module", params=[{}, {"sample": "1/4"}], ids=["all patterns", "a sample"])
+def study(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Study]:
     """Trained, counted and measured; the working directory stays there for this file's tests."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("study")
         patch.chdir(folder)
-        made = Study.from_config(CONFIG)
+        made = Study.from_config({**CONFIG, "counting": {**CONFIG["counting"], **request.param}})
         for run in made.runs.values():
             train_run(run, paths.weights(run.name), study="tiny", threads=1)
             stores = [paths.counts(run.name, shard) for shard in run.shards]
@@ -73,3 +74,5 @@ def test_the_scorecard_is_written_with_the_studys_numbers(study: Study, tmp_path
     page = (tmp_path / "s.md").read_text()
     assert page.startswith("# Scorecard of the paper's claims")
     assert "- Data: digits, 70 training images" in page
+    is_sampled = study.runs["a-seed0"].one_in > 1
+    assert ("- Comparisons of steps are estimates from a sample of the patterns: 1/4" in page) == is_sampled

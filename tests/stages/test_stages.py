@@ -20,9 +20,10 @@ from reluscope.stages.counting import count_shard
 from reluscope.stages.drawing import at_steps, draw_figure
 from reluscope.stages.measuring import compute, measure_run
 from reluscope.stages.training import train_run
+from reluscope.stores import StoreError
 from reluscope.study import ConfigError, MeasureSpec, Study
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "study": "tiny",
     "data": {"name": "digits", "images": 70},
     "counting": {"batch_size": 32, "steps": {"every": 1}, "shard_length": 2},
@@ -32,6 +33,9 @@ CONFIG = {
 
 
 STEPS = np.arange(5)
+
+EXACT = ["distinct_patterns", "net_pattern_changes", "entropy"]
+ESTIMATED = ["weighted_jaccard_to_initial", "jaccard_to_final", "pattern_changes"]
 
 
 def measured(name: str, counted: list[str], steps: np.ndarray = STEPS) -> np.ndarray:
@@ -160,6 +164,62 @@ def test_a_figure_is_drawn_from_the_stores_of_all_its_seeds(
     assert [len(seeds) for seeds in given["series"]["a"].values()] == [2, 2]
     assert (tmp_path / "f.png").stat().st_size > 0
     assert (tmp_path / "f.pdf").stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def sampled(folder: Path, counted: list[str]) -> list[str]:
+    """The same weights, counted again; a quarter of pattern space is kept."""
+    run = Study.from_config({**CONFIG, "counting": {**CONFIG["counting"], "sample": "1/4"}}).runs["a-seed0"]
+    stores = [str(folder / f"{shard}-sampled.zarr") for shard in run.shards]
+    for shard, store in zip(run.shards, stores, strict=True):
+        count_shard(run, shard, str(folder / "weights.zarr"), store, threads=1)
+    return stores
+
+
+def test_samples_of_real_counts_are_the_counts_of_their_patterns(counted: list[str], sampled: list[str]) -> None:
+    """At every step the same patterns are in or out, whatever the layer."""
+    full, part = open_counts(*counted), open_counts(*sampled)
+    num_kept = num_all = 0
+    for layer in range(len(full.layer_names)):
+        everything, kept = list(full.over_time(layer)), list(part.over_time(layer))
+        inside = np.unique(np.concatenate([counts.sample.keys for counts in kept]))
+        for here, counts in zip(kept, everything, strict=True):
+            chosen = np.isin(counts.keys, inside)
+            np.testing.assert_array_equal(here.sample.keys, counts.keys[chosen])
+            np.testing.assert_array_equal(here.sample.counts, counts.counts[chosen])
+            num_kept, num_all = num_kept + chosen.sum(), num_all + len(chosen)
+    assert num_kept / num_all == pytest.approx(1 / 4, abs=0.02)
+
+
+def test_measures_of_samples_are_exact_or_within_their_standard_error(counted: list[str], sampled: list[str]) -> None:
+    deviations = []
+    for name in EXACT + ESTIMATED:
+        exact, of_sample = (compute(MeasureSpec(name, {}, STEPS), open_counts(*s)) for s in (counted, sampled))
+        assert exact.standard_error is None
+        error = of_sample.standard_error
+        assert error is not None
+        np.testing.assert_array_equal(of_sample.values[error == 0], exact.values[error == 0], name)
+        estimated = error > 0
+        deviations += ((of_sample.values - exact.values)[estimated] / error[estimated]).tolist()
+        assert estimated.any() == (name in ESTIMATED), name
+    assert len(deviations) > 60
+    assert (np.abs(deviations) < 1.96).mean() > 0.85
+
+
+def test_a_measure_of_samples_is_kept_with_its_standard_error(sampled: list[str], tmp_path: Path) -> None:
+    measure_run(MeasureSpec("appeared", {}, STEPS), sampled, str(tmp_path / "m.zarr"))
+    series = open_series(tmp_path / "m.zarr")
+    assert series.standard_error is not None
+    assert np.isnan(series.standard_error[0]).all()
+    assert (series.standard_error[1:] > 0).any()
+    assert json.loads((tmp_path / "m.zarr/zarr.json").read_text())["attributes"]["sample"] == "1/4"
+    shown = at_steps(series, np.array([1, 4]))
+    np.testing.assert_array_equal(shown.standard_error, series.standard_error[[1, 4]])
+
+
+def test_samples_are_not_mixed_with_all(counted: list[str], sampled: list[str]) -> None:
+    with pytest.raises(StoreError, match=r"does not belong together with .*: they differ in sample"):
+        open_counts(counted[0], sampled[1])
 
 
 def test_paths_below_results() -> None:

@@ -11,8 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import layer_group
-from reluscope.patterns import PatternCounts
+from reluscope.counts.writer import EXACT, layer_group
+from reluscope.patterns import Counts, PatternCounts, SampledCounts, parse_sample
 
 READ_PATTERNS = 1 << 23
 """Patterns that are read at a time: several steps where they are short, at least one."""
@@ -27,6 +27,7 @@ class CountsStore:
         layer_names: in forward order.
         num_channels, num_positions, height, width: int64, shape [layer].
         stage: int64, shape [layer], from 0: a new one begins where the spatial resolution changes.
+        one_in: the stores keep 1 / one_in of pattern space; 1 where they keep all.
         attributes: what was counted and how.
     """
 
@@ -43,6 +44,7 @@ class CountsStore:
                     f"{path} does not belong together with {first_path}: they differ in {different}"
                 )
         self.attributes: dict[str, Any] = dict(first.attrs)
+        self.one_in = parse_sample(self.attributes["sample"]) if "sample" in self.attributes else 1
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
@@ -50,7 +52,7 @@ class CountsStore:
             _values(first, name) for name in ("num_channels", "num_positions", "height", "width", "stage")
         )
 
-    def over_time(self, layer: int, chosen: NDArray[np.bool_] | None = None) -> Iterator[PatternCounts]:
+    def over_time(self, layer: int, chosen: NDArray[np.bool_] | None = None) -> Iterator[Counts]:
         """One layer's counts at every counted step, in order; each chunk is read about once.
 
         Args:
@@ -59,6 +61,7 @@ class CountsStore:
         first_index = 0
         for shard in range(len(self._shards)):
             keys, counts, indptr = self._arrays(shard, layer)
+            exact = self._exact(shard, layer)
             wanted = (
                 np.ones(len(indptr) - 1, bool)
                 if chosen is None
@@ -77,9 +80,9 @@ class CountsStore:
                 read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
                 for row in taken:
                     part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
-                    yield self._pattern_counts(layer, read_keys[part], read_counts[part])
+                    yield self._counts(layer, read_keys[part], read_counts[part], exact, row)
 
-    def at(self, index: int, layer: int) -> PatternCounts:
+    def at(self, index: int, layer: int) -> Counts:
         """One layer's counts at the `index`-th counted step; negative indices count from the end."""
         index = range(len(self.steps))[index]
         lengths = np.cumsum([len(_values(g, "step")) for g in self._shards])
@@ -88,15 +91,26 @@ class CountsStore:
         keys, counts, indptr = self._arrays(shard, layer)
         span = slice(int(indptr[row]), int(indptr[row + 1]))
         steps = self.steps[index : index + 1]
-        return self._pattern_counts(layer, *(stores.read(array, span, steps=steps) for array in (keys, counts)))
+        read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
+        return self._counts(layer, read_keys, read_counts, self._exact(shard, layer), row)
 
     def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
-        group = self._shards[shard][layer_group(layer)]
-        assert isinstance(group, zarr.Group)
+        group = self._group(shard, layer)
         return stores.array_of(group, "keys"), stores.array_of(group, "counts"), _values(group, "indptr")
 
-    def _pattern_counts(self, layer: int, keys: NDArray[Any], counts: NDArray[Any]) -> PatternCounts:
-        return PatternCounts(
+    def _exact(self, shard: int, layer: int) -> dict[str, NDArray[Any]]:
+        """What a store of samples keeps of all patterns; nothing where it keeps all.  Each of shape [step]."""
+        return {name: _values(self._group(shard, layer), name) for name in EXACT} if self.one_in > 1 else {}
+
+    def _group(self, shard: int, layer: int) -> zarr.Group:
+        group = self._shards[shard][layer_group(layer)]
+        assert isinstance(group, zarr.Group)
+        return group
+
+    def _counts(
+        self, layer: int, keys: NDArray[Any], counts: NDArray[Any], exact: dict[str, NDArray[Any]], row: int
+    ) -> Counts:
+        kept = PatternCounts(
             layer_name=self.layer_names[layer],
             keys=keys,
             counts=counts.astype(np.int64),
@@ -104,6 +118,10 @@ class CountsStore:
             height=int(self.height[layer]),
             width=int(self.width[layer]),
         )
+        if not exact:
+            return kept
+        of_all = {name: values[row].item() for name, values in exact.items()}
+        return SampledCounts(kept, self.one_in, int(self.num_positions[layer]), **of_all)
 
     def __repr__(self) -> str:
         return (

@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 
 from reluscope import stores
 from reluscope.files import remove, write_file
-from reluscope.patterns import PatternCounts, expected_collisions
+from reluscope.patterns import Counts, SampledCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
+PAGE_PATTERNS = 1 << 15
+"""Patterns that PCodec fits itself to at a time: several steps may share a chunk."""
+
 SAVE_SECONDS = 60.0
 SAVE_BYTES = 1 << 28
 """Counted steps are saved when a minute has passed or 256 MB are waiting, whatever comes first."""
+
+EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.float64}
+"""What a store of samples keeps for each step of a layer, of all patterns: the attributes of `SampledCounts`."""
 
 
 class CountsWriter:
@@ -29,7 +35,8 @@ class CountsWriter:
     Opened on a folder that a killed job left, it continues there: `num_counted` steps are already there.
 
     Per layer the patterns of all steps stand one after the other (CSR): those of the i-th step are
-    ``keys[indptr[i]:indptr[i + 1]]`` and ``counts[indptr[i]:indptr[i + 1]]``.
+    ``keys[indptr[i]:indptr[i + 1]]`` and ``counts[indptr[i]:indptr[i + 1]]``. Where only samples are kept, arrays over
+    the steps say what is known exactly of all patterns (`EXACT`).
 
     Args:
         folder: where the unfinished store is kept.
@@ -64,7 +71,7 @@ class CountsWriter:
         self._store, self._state = folder / "counts.zarr", folder / "state.json"
         self.num_counted = 0
         self._written: list[int] = []  # patterns in the store, by layer
-        self._waiting: list[list[PatternCounts]] = []  # steps counted but not in the store
+        self._waiting: list[list[Counts]] = []  # steps counted but not in the store
         self._layers: list[zarr.Group] = []
         if not self._resume():
             remove(self._state)  # first: it must never speak of another store than its own
@@ -84,6 +91,8 @@ class CountsWriter:
             for group, written in zip(self._layers, self._written, strict=True):
                 for name, length in (("keys", written), ("counts", written), ("indptr", self.num_counted + 1)):
                     stores.require_chunks(stores.array_of(group, name), length)
+                for name in _exact_of(group):
+                    stores.require_chunks(stores.array_of(group, name), self.num_counted)
         except stores.StoreError:  # what was lost can be counted again
             self.num_counted, self._written, self._layers = 0, [], []
             return False
@@ -92,17 +101,17 @@ class CountsWriter:
     def _identity(self) -> dict[str, Any]:
         return {"steps": self._steps.tolist(), "attributes": self._attributes, "source": self._source}
 
-    def append(self, layers: Sequence[PatternCounts]) -> None:
+    def append(self, layers: Sequence[Counts]) -> None:
         """Add the next step's counts, one a layer."""
         if not self._layers:
             self._create_layers(layers)
         self._waiting.append(list(layers))
         self.num_counted += 1
-        size = sum(c.keys.nbytes + c.counts.nbytes for step in self._waiting for c in step)
+        size = sum(c.sample.keys.nbytes + c.sample.counts.nbytes for step in self._waiting for c in step)
         if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self._save()
 
-    def _create_layers(self, layers: Sequence[PatternCounts]) -> None:
+    def _create_layers(self, layers: Sequence[Counts]) -> None:
         for i, counts in enumerate(layers):
             positions = counts.num_positions
             attributes = {
@@ -114,18 +123,16 @@ class CountsWriter:
                 "width": counts.width,
             }
             group = self._group.create_group(layer_group(i), attributes=attributes)
-            kinds = {"keys": counts.keys.dtype, "counts": np.dtype(np.uint32 if positions < 1 << 32 else np.uint64)}
+            kinds = {
+                "keys": counts.sample.keys.dtype,
+                "counts": np.dtype(np.uint32 if positions < 1 << 32 else np.uint64),
+            }
             for name, dtype in kinds.items():
-                stores.create_array(
-                    group,
-                    name,
-                    shape=(0,),
-                    dimensions=("pattern",),
-                    dtype=dtype,
-                    chunks=(CHUNK_PATTERNS,),
-                    pcodec={"level": 8},
-                )
+                create_pattern_array(group, name, dtype)
             stores.write_array(group, "indptr", np.zeros(len(self._steps) + 1, np.int64), ("edge",))
+            if isinstance(counts, SampledCounts):
+                for name, kind in EXACT.items():
+                    stores.write_array(group, name, np.zeros(len(self._steps), kind), ("step",))
         self._layers = [_group(self._group, layer_group(i)) for i in range(len(layers))]
         self._written = [0] * len(layers)
 
@@ -134,12 +141,14 @@ class CountsWriter:
         for i, group in enumerate(self._layers):
             column = [step[i] for step in self._waiting]
             start = self._written[i]
-            ends = start + np.cumsum([len(c.keys) for c in column])
+            ends = start + np.cumsum([len(c.sample.keys) for c in column])
             for name in ("keys", "counts"):
                 array = stores.array_of(group, name)
                 array.resize((int(ends[-1]),))
-                array[start:] = np.concatenate([getattr(c, name) for c in column]).astype(array.dtype)
+                array[start:] = np.concatenate([getattr(c.sample, name) for c in column]).astype(array.dtype)
             stores.array_of(group, "indptr")[first + 1 : self.num_counted + 1] = ends
+            for name in _exact_of(group):
+                stores.array_of(group, name)[first : self.num_counted] = [getattr(c, name) for c in column]
             self._written[i] = int(ends[-1])
         self._waiting = []
         state = {**self._identity(), "num_counted": self.num_counted, "written": self._written}
@@ -160,7 +169,7 @@ class CountsWriter:
         stores.write_array(self._group, "stage", stage, ("layer",))
         for name in ("layer_name", "num_channels", "num_positions", "height", "width"):
             stores.write_array(self._group, name, np.array([layer[name] for layer in layers]), ("layer",))
-        distinct = np.stack([np.diff(stores.array_of(group, "indptr")[:]) for group in self._layers], axis=1)
+        distinct = np.stack([_num_distinct(group) for group in self._layers], axis=1)
         stores.write_array(self._group, "distinct_patterns", distinct, ("step", "layer"))
         channels = np.array([layer["num_channels"] for layer in layers]).tolist()
         collisions = [
@@ -177,10 +186,37 @@ class CountsWriter:
         self._lock.release()
 
 
+def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any]) -> zarr.Array:
+    """An empty array of "keys" or "counts", with the codec that is best for it (tests/benchmarks/codecs.py).
+
+    PCodec takes the differences of sorted keys by itself; its highest level is slow for keys, but not for counts. Keys
+    of 64 bits stand in clusters in trained layers, and their upper bytes repeat: zstd finds that, and PCodec does not.
+    """
+    codec: dict[str, Any] = {"pcodec": {"level": 12 if name == "counts" else 8, "equal_pages_up_to": PAGE_PATTERNS}}
+    if name == "keys" and dtype.itemsize == 8:
+        whole = CHUNK_PATTERNS * dtype.itemsize  # Blosc's own blocks are smaller, and compress less
+        codec = {"blosc": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle", "blocksize": whole}}
+    return stores.create_array(
+        group, name, shape=(0,), dimensions=("pattern",), dtype=dtype, chunks=(CHUNK_PATTERNS,), **codec
+    )
+
+
 def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
     """Stage of each layer, from 0: a new one begins where the spatial resolution changes.  Shape [layer]."""
     changes = (np.diff(height) != 0) | (np.diff(width) != 0)
     return np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
+
+
+def _exact_of(group: zarr.Group) -> list[str]:
+    """The arrays of a layer that say what is known of all patterns; none where all are kept."""
+    return [name for name in EXACT if name in group]
+
+
+def _num_distinct(group: zarr.Group) -> NDArray[np.int64]:
+    """Distinct patterns of a layer, whether all are kept or not.  Shape [step]."""
+    if "num_distinct" in group:
+        return stores.read(stores.array_of(group, "num_distinct"))
+    return np.diff(stores.read(stores.array_of(group, "indptr")))
 
 
 def layer_group(layer: int) -> str:

@@ -15,6 +15,11 @@ The parameter names say what the function is given:
     previous    the layer's counts at the previous counted step; there is none at the first, where the caller writes NaN
     any other   an option; it has a default, and the configuration may set it
 
+**Samples.** Where the counts store keeps a sample of pattern space, all of these are `SampledCounts`. They have exact
+numbers of all patterns (`num_positions`, `num_distinct`, `largest_count`, `entropy`), and the patterns of the sample
+(`counts.sample.keys`), from which a measure may give an `Estimate` instead of a float. There are no `keys` and `counts`
+of all patterns, and a measure that asks for them is refused with `counting.sample`.
+
 The other public functions (`weighted_jaccard(counts, other)`) are not measures, but are reached here all the same.
 """
 
@@ -27,6 +32,7 @@ from typing import Any
 from reluscope.measures._discovery import (
     Measure,
     check_options,
+    check_sample,
     find,
     function_names,
     load_function,
@@ -34,8 +40,9 @@ from reluscope.measures._discovery import (
     needs,
     source_files,
 )
+from reluscope.measures._estimates import Estimate
 
-__all__ = ["Measure", "check_options", "find", "names", "needs", "source_files"]
+__all__ = ["Estimate", "Measure", "check_options", "check_sample", "find", "names", "needs", "source_files"]
 
 
 class _MeasuresPackage(ModuleType):

@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reluscope import sources
 from reluscope.hints import did_you_mean
+from reluscope.measures._estimates import Estimate
+from reluscope.patterns import PatternCounts, SampledError
 
 KNOWN_NEEDS = frozenset({"initial", "final", "previous"})
 
@@ -31,14 +35,15 @@ class Measure:
 
     Attributes:
         name: the function's name, and the name in the configuration.
-        function: takes a `PatternCounts` as `counts` and as each of `needs`; returns a float.
+        function: takes a `PatternCounts` as `counts` and as each of `needs`, and returns a float; or takes
+            `SampledCounts`, and returns a float where it is exact and an `Estimate` where it is not.
         needs: which other counts of the same layer it takes: of "initial", "final", "previous".
         options: each option's default.
         summary: the first line of its docstring.
     """
 
     name: str
-    function: Callable[..., float]
+    function: Callable[..., float | Estimate]
     needs: frozenset[str] = frozenset()
     options: dict[str, Any] = field(default_factory=dict)
     summary: str = ""
@@ -112,6 +117,20 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         kind = type(find(name).options[option])
         if kind in _KINDS and type(value) is not kind and (kind, type(value)) != (float, int):
             raise ValueError(f"{option}: expected {_KINDS[kind]}, got {value!r}")
+
+
+def check_sample(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a measure that wants every pattern where only a sample is kept, by trying it on one.
+
+    Raises:
+        ValueError: it does.
+    """
+    measure = find(name)
+    sample = PatternCounts("relu", np.arange(64, dtype=np.uint16), np.ones(64, np.int64), 16).sampled(2)
+    try:
+        measure.function(counts=sample, **dict.fromkeys(measure.needs, sample), **options)
+    except (SampledError, TypeError) as error:  # an Estimate in a sum or a product is a TypeError
+        raise ValueError(f"does not go with counting.sample, which keeps a share of the patterns: {error}") from error
 
 
 def source_files(name: str) -> list[Path]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reluscope.patterns import PatternCounts
+from reluscope.patterns import Counts
 
 
-def distinct_patterns(counts: PatternCounts) -> float:
+def distinct_patterns(counts: Counts) -> float:
     """Number of distinct patterns (Eq. 5): at least 1, at most the number of positions."""
-    return float(len(counts.keys))
+    return float(counts.num_distinct)

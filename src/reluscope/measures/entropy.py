@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from reluscope.patterns import PatternCounts
+from reluscope.patterns import Counts
 
 
-def most_frequent_pattern(counts: PatternCounts) -> float:
+def most_frequent_pattern(counts: Counts) -> float:
     """Share of all positions that show the most frequent pattern (Eq. 7): above 0, at most 1."""
-    return int(counts.counts.max()) / counts.num_positions
+    return counts.largest_count / counts.num_positions
 
 
-def entropy(counts: PatternCounts) -> float:
+def entropy(counts: Counts) -> float:
     """Entropy of the observed patterns, in bits (Eq. 8): 0 for one single pattern, k for 2**k equally frequent ones.
 
     A pattern's probability is its count over the number of positions; the printed c_i / N_l would not sum to 1.
     """
-    # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
-    positions = counts.num_positions
-    bits = np.log2(positions / counts.counts)
-    return float((counts.counts * bits).sum() / positions)
+    return counts.entropy
 
 
-def relative_entropy(counts: PatternCounts) -> float:
+def relative_entropy(counts: Counts) -> float:
     """Entropy over the largest possible one, min(num_channels, log2(num_positions)) (Eq. 9): 0 to 1.
 
     0 for one single position, which leaves no choice.

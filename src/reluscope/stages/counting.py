@@ -64,7 +64,7 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
             counts = count_patterns(
                 network, images, run.batch_size, batches_at_once=at_once, buffer_bytes=run.buffer_mb << 20
             )
-            writer.append(counts)
+            writer.append(counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts])
             done = writer.num_counted - first
             left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
             print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)

@@ -33,4 +33,7 @@ def draw_figure(study: Study, name: str, outputs: Sequence[str]) -> None:
 def at_steps(series: MeasureSeries, steps: Steps) -> MeasureSeries:
     """The series at `steps` only, all of which it must have."""
     rows = np.searchsorted(series.step, steps)
-    return dataclasses.replace(series, values=series.values[rows], step=series.step[rows], epoch=series.epoch[rows])
+    errors = None if series.standard_error is None else series.standard_error[rows]
+    return dataclasses.replace(
+        series, values=series.values[rows], step=series.step[rows], epoch=series.epoch[rows], standard_error=errors
+    )

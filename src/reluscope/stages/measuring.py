@@ -9,7 +9,8 @@ import numpy as np
 
 from reluscope import measures
 from reluscope.counts import CountsStore, open_counts
-from reluscope.patterns import PatternCounts
+from reluscope.measures import Estimate
+from reluscope.patterns import Counts
 from reluscope.series import MeasureSeries, write_series
 from reluscope.study import MeasureSpec, measuring_settings
 
@@ -22,7 +23,8 @@ def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str) -> None:
     """
     counts = open_counts(*shards)
     series = compute(spec, counts)
-    kept = {key: counts.attributes[key] for key in ("run", "training", "batch_size", "versions")}
+    wanted = ("run", "training", "batch_size", "sample", "versions")
+    kept = {key: counts.attributes[key] for key in wanted if key in counts.attributes}
     write_series(series, Path(output), {**measuring_settings(spec), **kept})
 
 
@@ -31,19 +33,26 @@ def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
     measure = measures.find(spec.function)
     chosen = np.isin(counts.steps, spec.steps)
     values = np.full((int(chosen.sum()), len(counts.layer_names)), np.nan)
+    errors = np.full_like(values, np.nan)
     for layer in range(len(counts.layer_names)):
-        fixed: dict[str, PatternCounts] = {}
+        given: dict[str, Counts] = {}
         if "initial" in measure.needs:
-            fixed["initial"] = counts.at(0, layer)
+            given["initial"] = counts.at(0, layer)
         if "final" in measure.needs:
-            fixed["final"] = counts.at(-1, layer)
-        previous: PatternCounts | None = None
+            given["final"] = counts.at(-1, layer)
         for row, now in enumerate(counts.over_time(layer, chosen)):
-            if "previous" not in measure.needs:
-                values[row, layer] = measure.function(counts=now, **fixed, **spec.options)
-            elif previous is not None:
-                values[row, layer] = measure.function(counts=now, previous=previous, **fixed, **spec.options)
-            previous = now
+            if "previous" not in measure.needs or row > 0:
+                result = measure.function(counts=now, **given, **spec.options)
+                estimate = result if isinstance(result, Estimate) else Estimate(result, standard_error=0.0)
+                values[row, layer], errors[row, layer] = estimate.value, estimate.standard_error
+            if "previous" in measure.needs:
+                given["previous"] = now
     return MeasureSeries(
-        spec.function, values, counts.steps[chosen], counts.epochs[chosen], counts.layer_names, counts.stage
+        spec.function,
+        values,
+        counts.steps[chosen],
+        counts.epochs[chosen],
+        counts.layer_names,
+        counts.stage,
+        errors if counts.one_in > 1 else None,
     )

@@ -102,7 +102,7 @@ def cost_of(run: Run, checkpoints: int) -> Cost:
         steps=timeline.num_steps,
         checkpoints=checkpoints,
         weights=size.parameters * len(spec.dumped_steps()) * BYTES_A_PARAMETER,
-        counts=size.positions * images * checkpoints * BYTES_A_POSITION,
+        counts=size.positions * images * checkpoints * BYTES_A_POSITION / run.one_in,
         training=TRAINING_PASSES * size.operations * images * timeline.epochs,
         counting=size.operations * images * checkpoints,
     )

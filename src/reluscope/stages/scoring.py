@@ -8,6 +8,7 @@ import numpy as np
 import zarr
 
 from reluscope import paths
+from reluscope.patterns import sample_share
 from reluscope.scorecard import RunResult, evaluate_all, write_csv, write_markdown
 from reluscope.series import open_series
 from reluscope.stores import open_store
@@ -18,7 +19,10 @@ def score_study(study: Study, markdown: str, table: str) -> None:
     """Write the scorecard of a study as Markdown and as CSV."""
     lines = evaluate_all([result_of(run, study.claimed_measures(run)) for run in study.runs.values()])
     data = sorted({f"{run.spec.data.name}, {run.num_images:,} training images" for run in study.runs.values()})
-    write_markdown(lines, markdown, {"Study": study.name, "Data": "; ".join(data)})
+    about = {"Study": study.name, "Data": "; ".join(data)}
+    if shares := sorted({sample_share(run.one_in) for run in study.runs.values() if run.one_in > 1}):
+        about["Comparisons of steps are estimates from a sample of the patterns"] = ", ".join(shares)
+    write_markdown(lines, markdown, about)
     write_csv(lines, table)
 
 

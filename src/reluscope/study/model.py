@@ -13,6 +13,7 @@ from reluscope import figures, measures, schedule, scorecard
 from reluscope.data.spec import DataSpec
 from reluscope.hints import require_known
 from reluscope.networks.names import resolve_network
+from reluscope.patterns import parse_sample
 from reluscope.schedule import Steps
 from reluscope.study.config import ConfigError, known
 from reluscope.training.methods import METHODS, Method, method_from_config
@@ -31,6 +32,7 @@ class Run:
         shard_length: steps whose checkpoints one counting job handles.
         batch_size: images a batch when counting; batch-norm statistics are taken over it.
         buffer_mb: 2**20 bytes in which keys wait to be sorted when counting.
+        one_in: 1 / one_in of pattern space is kept of what was counted; 1 keeps all.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Run:
     shard_length: int
     batch_size: int
     buffer_mb: int = 1024
+    one_in: int = 1
 
     @property
     def num_images(self) -> int:
@@ -144,7 +147,18 @@ class Study:
             for run, spec in trainings.items():
                 entry = {"title": name, **config["runs"][name]}
                 runs[run] = _run(run, spec, entry, config, [f.steps.get(run) for f in drawn.values()])
-        return cls(config["study"], runs, options, drawn, config.get("scorecard", False))
+        study = cls(config["study"], runs, options, drawn, config.get("scorecard", False))
+        study._check_samples()
+        return study
+
+    def _check_samples(self) -> None:
+        """Whether every measure can be computed from what is kept of the counts."""
+        for run in self.runs.values():
+            for measure in self.measures_of(run.name).values() if run.one_in > 1 else ():
+                try:
+                    measures.check_sample(measure.function, measure.options)
+                except ValueError as error:
+                    raise ConfigError(f"measures.{measure.function}: {error}") from error
 
     def measures_of(self, run: str) -> dict[str, MeasureSpec]:
         """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
@@ -281,4 +295,12 @@ def _run(
             raise ConfigError(f"runs.{name}: {error}") from error
     steps = schedule.with_ends(wanted, timeline)
     shard_length, batch_size = counting.get("shard_length", 1000), counting.get("batch_size", 128)
-    return Run(name, entry["title"], spec, steps, shard_length, batch_size, counting.get("buffer_mb", 1024))
+    buffer_mb, one_in = counting.get("buffer_mb", 1024), _one_in(counting.get("sample"))
+    return Run(name, entry["title"], spec, steps, shard_length, batch_size, buffer_mb, one_in)
+
+
+def _one_in(sample: str | None) -> int:
+    try:
+        return 1 if sample is None else parse_sample(sample)
+    except ValueError as error:
+        raise ConfigError(f"counting.sample: {error}") from error

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from reluscope import measures, paths, stores
+from reluscope.patterns import sample_share
 from reluscope.study.config import ConfigError
 from reluscope.study.model import MeasureSpec, Run, Study
 
 
 def counting_settings(run: Run, shard: str) -> dict[str, Any]:
     """All that determines a shard's counts, as its store keeps it; JSON types."""
-    return {"training": run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(run.shards[shard])}
+    settings = {"training": run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(run.shards[shard])}
+    # named only where there is one, so that the settings of stores that keep all stay what they were
+    return settings if run.one_in == 1 else {**settings, "sample": sample_share(run.one_in)}
 
 
 def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
@@ -42,7 +45,8 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
     for run in study.runs.values():
         _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
         for shard in run.shards:
-            _check(paths.counts(run.name, shard), "counts", counting_settings(run, shard), remembered)
+            settings = {"sample": None, **counting_settings(run, shard)}  # that there is none is a setting too
+            _check(paths.counts(run.name, shard), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
             _check(paths.measure(run.name, name), "measure", measuring_settings(measure), remembered)
 
