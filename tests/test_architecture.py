@@ -78,3 +78,17 @@ def test_public_names_are_there() -> None:
         assert getattr(reluscope, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'count_pattern'"):
         _ = reluscope.count_pattern
+
+
+def test_a_config_is_read_without_matplotlib() -> None:
+    """Every job reads it, and few of them draw."""
+    config = {
+        "study": "s",
+        "data": {"name": "digits"},
+        "runs": {"a": {"network": "resnet8"}},
+        "figures": {"f": {"runs": ["a"], "measures": ["entropy"]}},
+    }
+    code = f"import sys; from reluscope.study import Study; Study.from_config({config}); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "reluscope.figures" in loaded
+    assert not {"matplotlib", "torch", "sklearn"} & set(loaded)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 RESULTS = "results"
 FIGURES = f"{RESULTS}/figures"
+LOGS = f"{RESULTS}/logs"
 
 
 def run_folder(run: str) -> str:
@@ -41,7 +42,7 @@ def scorecard(extension: str) -> str:
 
 def log(stage: str, name: str) -> str:
     """Log of one job of a stage."""
-    return f"{RESULTS}/logs/{stage}/{name}.log"
+    return f"{LOGS}/{stage}/{name}.log"
 
 
 def partial(store: str) -> str:

@@ -1,16 +1,27 @@
 """Which files of the package a file depends on, read from its import statements without running it.
 
-The workflow lists them as inputs of measuring and drawing, so that an edit reruns just what it touches.
+The workflow lists them as inputs of measuring and drawing, so that an edit reruns just what it touches. A file is
+parsed once, until it is edited: the closures of hundreds of measures meet the same few files.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent
 """Folder of the package."""
+
+
+class Parameters(NamedTuple):
+    """The names of a function's parameters, all of which can be given by name."""
+
+    required: tuple[str, ...]  # without a default
+    optional: tuple[str, ...]  # with one
+
 
 Resolve = Callable[[str, str | None], list[Path]]
 """Files behind ``import module`` (the name None) or behind ``from module import name``, where `name` is no module
@@ -46,18 +57,45 @@ def module_files(module: str) -> list[Path]:
     return [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
 
 
+def functions(path: Path) -> dict[str, Parameters]:
+    """The top-level functions of a file and their parameters, in the order written."""
+    return _functions(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache
+def _functions(path: Path, modified: int) -> dict[str, Parameters]:
+    body = ast.parse(path.read_bytes(), str(path)).body
+    return {node.name: _parameters(node.args) for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def _parameters(arguments: ast.arguments) -> Parameters:
+    defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults + arguments.kw_defaults
+    parameters = list(zip(arguments.args + arguments.kwonlyargs, defaults, strict=True))
+    required = tuple(parameter.arg for parameter, default in parameters if default is None)
+    optional = tuple(parameter.arg for parameter, default in parameters if default is not None)
+    return Parameters(required, optional)
+
+
 def _imported_files(path: Path, resolve: Resolve) -> Iterator[Path]:
+    for module, name in _imports(path, path.stat().st_mtime_ns):
+        if name is None:
+            yield from resolve(module, None) or module_files(module)
+        else:
+            full = f"{module}.{name}"
+            yield from resolve(full, None) or module_files(full) or resolve(module, name) or module_files(module)
+
+
+@functools.lru_cache
+def _imports(path: Path, modified: int) -> list[tuple[str, str | None]]:
+    """Every ``import module`` as (module, None), every ``from module import name`` as (module, name)."""
+    found: list[tuple[str, str | None]] = []
     for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield from resolve(alias.name, None) or module_files(alias.name)
+            found.extend((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = _absolute_module(path, node)
-            for alias in node.names:
-                full = f"{module}.{alias.name}"
-                yield from (
-                    resolve(full, None) or module_files(full) or resolve(module, alias.name) or module_files(module)
-                )
+            found.extend((module, alias.name) for alias in node.names)
+    return found
 
 
 def _absolute_module(path: Path, node: ast.ImportFrom) -> str:

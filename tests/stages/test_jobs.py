@@ -34,3 +34,26 @@ def test_a_second_start_keeps_the_log_of_the_first(tmp_path: Path) -> None:
     job(tmp_path / "log", "print('one')")
     job(tmp_path / "log", "print('two')")
     assert (tmp_path / "log").read_text().split() == ["one", "two"]
+
+
+def test_a_long_job_says_how_far_it_is(tmp_path: Path) -> None:
+    """The log's last line, once it has changed, and not the one that an earlier start left."""
+    log = tmp_path / "results/logs/count/run/0-9.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("step 9: 10 of 10\n")
+    body = (
+        "from reluscope.stages import jobs\n"
+        "jobs.SECONDS_BETWEEN_LINES = 0.2\n"
+        "import time\n"
+        "with jobs.logged('results/logs/count/run/0-9.log'):\n"
+        "    time.sleep(0.5); print('step 1: 1 of 10'); print('step 2: 2 of 10'); time.sleep(0.7)\n"
+    )
+    command = [sys.executable, "-c", body]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stderr == "count/run/0-9: step 2: 2 of 10\n"
+
+
+def test_a_job_does_not_wait_for_the_end_of_the_interpreter(tmp_path: Path) -> None:
+    body = "import atexit; atexit.register(print, 'too late'); print('done')"
+    assert job(tmp_path / "log", body).returncode == 0
+    assert (tmp_path / "log").read_text() == "done\n"

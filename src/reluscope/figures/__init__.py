@@ -45,6 +45,16 @@ def source_files(kind: str) -> list[Path]:
     return sources.closure(sources.module_files(KINDS[kind])[0])
 
 
+def parameters(kind: str) -> sources.Parameters:
+    """What the drawing function of a kind of figure takes.  Imports none of them, and so not Matplotlib.
+
+    Raises:
+        ValueError: the kind is none of `KINDS`.
+    """
+    require_known("figure kind", kind, KINDS)
+    return sources.functions(sources.module_files(KINDS[kind])[0])["draw"]
+
+
 def find(kind: str) -> ModuleType:
     """The module of a kind of figure: its function `draw` gives a Matplotlib Figure.
 

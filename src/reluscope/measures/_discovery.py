@@ -6,7 +6,6 @@ measure is imported without the others.
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -170,21 +169,12 @@ def _measure_files() -> list[Path]:
 def _definitions() -> dict[str, _Definition]:
     found: dict[str, _Definition] = {}
     for path in _measure_files():
-        for node in ast.parse(path.read_bytes(), str(path)).body:
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                if node.name in found:
-                    raise ValueError(f"measure {node.name!r} is defined twice: {found[node.name].path} and {path}")
-                found[node.name] = _Definition(node.name, path, *_parameters(node.args))
+        for name, parameters in sources.functions(path).items():
+            if not name.startswith("_"):
+                if name in found:
+                    raise ValueError(f"measure {name!r} is defined twice: {found[name].path} and {path}")
+                found[name] = _Definition(name, path, *parameters)
     return found
-
-
-def _parameters(arguments: ast.arguments) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the parameters without, and with, a default; all can be given by name."""
-    defaults = [None] * (len(arguments.args) - len(arguments.defaults)) + arguments.defaults + arguments.kw_defaults
-    parameters = list(zip(arguments.args + arguments.kwonlyargs, defaults, strict=True))
-    required = tuple(parameter.arg for parameter, default in parameters if default is None)
-    optional = tuple(parameter.arg for parameter, default in parameters if default is not None)
-    return required, optional
 
 
 def _definition(name: str) -> _Definition:

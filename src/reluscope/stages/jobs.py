@@ -1,21 +1,32 @@
-"""How a job of the workflow speaks: everything into its log, and one clear line to the person who waits."""
+"""How a job of the workflow speaks: everything into its log; to the person who waits, how far it is and what failed."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from reluscope import paths
+
+SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextmanager
 def logged(log: str) -> Iterator[None]:
-    """Append this process's output to the file `log`; on an error, exit with one line on the terminal too."""
+    """Append this process's output to the file `log`, be the whole of a job, and end the process.
+
+    Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is.
+    """
     terminal = os.dup(2)
     with open(log, "a", buffering=1) as file:  # noqa: PTH123 - the file's descriptor is needed
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+        threading.Thread(target=_repeat_last_line, args=(Path(log), terminal), daemon=True).start()
         try:
             yield
         except Exception as error:
@@ -26,3 +37,22 @@ def logged(log: str) -> Iterator[None]:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+    os._exit(0)  # all is on the disk, and the interpreter takes up to a second to take torch apart
+
+
+def _repeat_last_line(log: Path, terminal: int) -> None:
+    """Write the log's last line to the terminal whenever it is another one than half a minute ago."""
+    name = str(log).removeprefix(f"{paths.LOGS}/").removesuffix(".log")
+    said = _last_line(log)
+    while True:
+        time.sleep(SECONDS_BETWEEN_LINES)
+        if (line := _last_line(log)) != said:
+            os.write(terminal, f"{name}: {line}\n".encode())
+            said = line
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 1000, 0))
+        lines = file.read().decode(errors="replace").splitlines()
+    return lines[-1] if lines else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import yaml
 
 from reluscope.hints import did_you_mean, require_known
+
+if TYPE_CHECKING:
+    import jsonschema
 
 _KINDS = {
     "array": "a list",
@@ -107,6 +109,8 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: one line that names the key, what was given and what is allowed.
     """
+    import jsonschema  # here, because every job reads a config that was checked before
+
     errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
     if (error := jsonschema.exceptions.best_match(errors)) is not None:
         key = ".".join(str(part) for part in error.absolute_path) or "config"

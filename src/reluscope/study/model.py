@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -253,12 +252,12 @@ def _figure(
 
 def _check_look(kind: str, look: Mapping[str, Any]) -> None:
     """Whether the kind of figure can be drawn with these arguments, and has all that it needs."""
-    parameters = inspect.signature(figures.find(kind).draw).parameters
-    allowed = [name for name in parameters if name not in ("series", "runs", "measures")]
+    required, optional = figures.parameters(kind)
+    allowed = [name for name in (*required, *optional) if name not in ("series", "runs", "measures")]
     for name in look:
         require_known(f"a key of {kind}", name, allowed)
     for name in allowed:
-        if parameters[name].default is inspect.Parameter.empty and name not in look:
+        if name in required and name not in look:
             raise ConfigError(f"{kind} need {name}")
 
 
