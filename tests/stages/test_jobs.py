@@ -51,9 +51,3 @@ def test_a_long_job_says_how_far_it_is(tmp_path: Path) -> None:
     command = [sys.executable, "-c", body]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stderr == "count/run/0-9: step 2: 2 of 10\n"
-
-
-def test_a_job_does_not_wait_for_the_end_of_the_interpreter(tmp_path: Path) -> None:
-    body = "import atexit; atexit.register(print, 'too late'); print('done')"
-    assert job(tmp_path / "log", body).returncode == 0
-    assert (tmp_path / "log").read_text() == "done\n"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 
 from reluscope.data.selection import fixed_order, proportional_subset
@@ -17,23 +14,17 @@ def digits_source(spec: DataSpec) -> Source:
 
     scikit-learn's values 0..16 become 0..255, rounded to the nearest.
     """
-    rows = np.loadtxt(_file(), np.int64, delimiter=",")  # 64 values of an image, then its label
-    rows = rows[fixed_order(len(rows))]
-    labels = rows[:, -1]
-    images = np.rint(rows[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    from sklearn.datasets import load_digits  # here, because it takes a second that no other data need wait
+
+    digits = load_digits()
+    order = fixed_order(len(digits.target))
+    labels = digits.target[order].astype(np.int64)
+    images = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)[..., None]  # (n, 8, 8, 1)
 
     is_train = np.zeros(len(labels), dtype=bool)
     is_train[proportional_subset(labels, TRAIN_IMAGES[spec.name])] = True
     return Source(
-        class_names=tuple(str(digit) for digit in range(10)),
+        class_names=tuple(str(name) for name in digits.target_names),
         train=Split(labels[is_train], images[is_train].__getitem__),
         test=Split(labels[~is_train], images[~is_train].__getitem__),
     )
-
-
-def _file() -> Path:
-    """Where `sklearn.datasets.load_digits` reads them from; importing scikit-learn takes longer than a small job."""
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("the digits come with scikit-learn, which is not installed: pip install scikit-learn")
-    return Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"

@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 @contextmanager
 def logged(log: str) -> Iterator[None]:
-    """Append this process's output to the file `log`, be the whole of a job, and end the process.
+    """Append this process's output to the file `log`.
 
     Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is.
     """
@@ -37,7 +37,6 @@ def logged(log: str) -> Iterator[None]:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-    os._exit(0)  # all is on the disk, and the interpreter takes up to a second to take torch apart
 
 
 def _repeat_last_line(log: Path, terminal: int) -> None:
