@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -102,10 +103,15 @@ def cost_of(run: Run, checkpoints: int) -> Cost:
         steps=timeline.num_steps,
         checkpoints=checkpoints,
         weights=size.parameters * len(spec.dumped_steps()) * BYTES_A_PARAMETER,
-        counts=size.positions * images * checkpoints * BYTES_A_POSITION / run.one_in,
+        counts=size.positions * images * checkpoints * _bytes_a_position(run.one_in),
         training=TRAINING_PASSES * size.operations * images * timeline.epochs,
         counting=size.operations * images * checkpoints,
     )
+
+
+def _bytes_a_position(one_in: int) -> float:
+    """A sample's keys are so many times as far apart, and each takes log2 of it more bits."""
+    return (BYTES_A_POSITION + math.log2(one_in) / 8) / one_in
 
 
 @dataclass(frozen=True)
