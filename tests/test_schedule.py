@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reluscope.schedule import Timeline, select_steps, shard_name, shards, with_ends
+from reluscope.schedule import Timeline, default_shard_length, select_steps, shard_name, shards, with_ends
 
 CIFAR = Timeline(num_images=50_000, batch_size=128, epochs=200)
 DIGITS = Timeline(num_images=1_500, batch_size=128, epochs=3)  # 12 steps an epoch
@@ -111,3 +111,12 @@ def test_adding_a_step_never_renames_another_shard(steps, more, length) -> None:
 def test_shard_names_are_ranges() -> None:
     assert shard_name(0, 1000) == "00000000-00000999"
     assert shard_name(78_200, 1000) == "00078000-00078999"
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 50, 199, 200])
+def test_a_long_training_is_counted_in_four_jobs(epochs: int) -> None:
+    timeline = Timeline(50_000, 128, epochs)
+    length = default_shard_length(timeline)
+    jobs = shards(select_steps({"per_epoch": 1}, timeline), length)
+    assert len(jobs) == (4 if timeline.num_steps >= 4_000 else timeline.num_steps // 1_000 + 1)
+    assert max(map(len, jobs.values())) - min(map(len, jobs.values())) <= 2

@@ -163,6 +163,15 @@ def _integer(key: str, value: object, least: int) -> int:
     return value
 
 
+def default_shard_length(timeline: Timeline) -> int:
+    """Steps whose checkpoints one counting job handles: a quarter of the training, but at least 1,000.
+
+    A job takes seconds to start, so it should handle dozens of checkpoints where one an epoch is counted. Which are
+    counted must not matter: a shard's range never moves.
+    """
+    return max(1_000, timeline.num_steps // 4 + 1)  # four hold the last step, too
+
+
 def shard_name(step: int, length: int) -> str:
     """Name of the shard that holds `step`: the fixed range of steps, first to last, that it stands for."""
     first = step // length * length

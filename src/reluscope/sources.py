@@ -62,7 +62,7 @@ def functions(path: Path) -> dict[str, Parameters]:
     return _functions(path, path.stat().st_mtime_ns)
 
 
-@functools.lru_cache
+@functools.cache
 def _functions(path: Path, modified: int) -> dict[str, Parameters]:
     body = ast.parse(path.read_bytes(), str(path)).body
     return {node.name: _parameters(node.args) for node in body if isinstance(node, ast.FunctionDef)}
@@ -85,7 +85,7 @@ def _imported_files(path: Path, resolve: Resolve) -> Iterator[Path]:
             yield from resolve(full, None) or module_files(full) or resolve(module, name) or module_files(module)
 
 
-@functools.lru_cache
+@functools.cache
 def _imports(path: Path, modified: int) -> list[tuple[str, str | None]]:
     """Every ``import module`` as (module, None), every ``from module import name`` as (module, name)."""
     found: list[tuple[str, str | None]] = []

@@ -1,4 +1,4 @@
-"""The real workflow on a tiny study: from nothing to figures, and exactly what a change touches after that."""
+"""The real workflow on a tiny study: from nothing to figures, and what it says on the way."""
 
 from __future__ import annotations
 
@@ -10,95 +10,12 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray
-
-CONFIG = """
-study: tiny
-data: {name: digits, images: 100, test_images: 50}
-counting: {batch_size: 50, steps: {per_epoch: 1}, shard_length: 3}
-methods:
-  stepwise: {epochs: 2, batch_size: 50}
-runs:
-  a: {network: resnet8}
-  b: {network: {name: convnet8, activation: prelu}, seeds: [0, 1]}
-measures:
-  entropy: {}
-scorecard: true
-figures:
-  f: {runs: [a, b], measures: [distinct_patterns, weighted_jaccard_to_final], title: "Tiny"}
-"""
-
-
-class Clone:
-    """A copy of the repository's tracked and new files, that runs Snakemake with its own source."""
-
-    def __init__(self, repository: Path, folder: Path) -> None:
-        self.folder = folder
-        for part in ("Snakefile", "workflow", "profiles", "src", "envs", "config.yaml"):
-            source = repository / part
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, folder / part)
-        self.configure(CONFIG)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.folder / "src")}
-
-    def configure(self, config: str) -> None:
-        (self.folder / "config.yaml").write_text(config)
-
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-
-    def run(self, *arguments: str) -> str:
-        done = self.snakemake(*arguments)
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    def planned(self, *arguments: str) -> Counter[str]:
-        """Jobs that a run would execute now, by rule."""
-        printed = self.run("--dry-run", *arguments)
-        table = printed.partition("Job stats:")[2].partition("\n\n")[0]
-        jobs = {rule: int(number) for rule, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
-        return Counter({rule: n for rule, n in jobs.items() if rule not in ("all", "total")})
-
-    def edit(self, file: str, old: str, new: str) -> None:
-        path = self.folder / file
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new, 1))
-
-
-@pytest.fixture(scope="module")
-def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The tiny study, run once from nothing."""
-    clone = Clone(repository, tmp_path_factory.mktemp("clone"))
-    printed = clone.run()
-    assert "made results/figures/f.png" in printed
-    assert "made results/scorecard.md" in printed
-    assert "made 9 measures" in printed
-    return clone
-
-
-@pytest.fixture
-def clone(finished: Clone, tmp_path: Path) -> Clone:
-    """A copy of the finished study, to change at will; times of files are kept."""
-    copy = object.__new__(Clone)
-    copy.folder = tmp_path / "clone"
-    shutil.copytree(finished.folder, copy.folder)
-    return copy
+from clone import CONFIG, Clone
 
 
 def test_everything_is_made(finished: Clone) -> None:
@@ -134,57 +51,7 @@ def test_the_distinct_patterns_are_those_counted(finished: Clone) -> None:
 
 
 def test_nothing_is_left_to_do(finished: Clone) -> None:
-    assert finished.planned() == Counter()
-
-
-@pytest.mark.parametrize(
-    ("file", "old", "new", "jobs"),
-    [
-        ("src/reluscope/measures/entropy.py", '"""', '"""Edited. ', {"measure": 3}),
-        ("src/reluscope/measures/cardinality.py", '"""', '"""Edited. ', {"measure": 3, "figure": 1}),
-        ("src/reluscope/figures/heatmaps.py", '"""', '"""Edited. ', {"figure": 1}),
-        ("src/reluscope/training/loop.py", '"""', '"""Edited. ', {}),
-        ("src/reluscope/counting/count.py", '"""', '"""Edited. ', {}),
-        ("config.yaml", "Tiny", "Another title", {"figure": 1}),
-        ("config.yaml", "\nruns:", "\n# a comment\nruns:", {}),
-        ("config.yaml", "entropy: {}", "entropy: {}\n  appeared: {}", {"measure": 3}),
-        (
-            "config.yaml",
-            "seeds: [0, 1]",
-            "seeds: [0, 1, 2]",
-            {"train": 1, "count": 2, "measure": 3, "figure": 1, "scorecard": 1},
-        ),
-        (
-            "config.yaml",
-            "batch_size: 50, steps",
-            "batch_size: 20, steps",
-            {"count": 6, "measure": 9, "figure": 1, "scorecard": 1},
-        ),
-        ("config.yaml", "steps: {per_epoch: 1}", "steps: {list: [2, 3]}", {"count": 3, "measure": 9, "figure": 1}),
-        (
-            "config.yaml",
-            "a: {network: resnet8}",
-            "a: {network: convnet8}",
-            {"train": 1, "count": 2, "measure": 3, "figure": 1, "scorecard": 1},
-        ),
-        (
-            "config.yaml",
-            "epochs: 2",
-            "epochs: 2, decay: 0.5",
-            {"train": 3, "count": 6, "measure": 9, "figure": 1, "scorecard": 1},
-        ),
-    ],
-    ids=lambda value: value.partition("reluscope/")[2] or value if isinstance(value, str) else "",
-)
-def test_a_change_reruns_what_it_touches(clone: Clone, file: str, old: str, new: str, jobs: dict[str, int]) -> None:
-    clone.edit(file, old, new)
-    assert clone.planned() == Counter(jobs)
-
-
-def test_results_without_snakemakes_memory_are_not_made_again(clone: Clone) -> None:
-    shutil.rmtree(clone.folder / ".snakemake")
-    planned = clone.planned()
-    assert planned["train"] == planned["count"] == 0
+    assert finished.planned() == set()
 
 
 def test_settings_changed_without_snakemakes_memory_stop(clone: Clone) -> None:
@@ -268,9 +135,9 @@ def test_another_study_is_planned_beside_finished_results(clone: Clone) -> None:
 
 def test_the_scorecard_waits_for_the_measures_it_reads(clone: Clone) -> None:
     """Claims are about networks of depth 20, of which the tiny study has none."""
-    assert clone.planned("--forceall", "results/scorecard.csv")["measure"] == 0
+    assert not [made for made in clone.planned("--forceall", "results/scorecard.csv") if "/measures/" in made]
     clone.configure(CONFIG.replace("resnet8", "resnet20"))
-    assert clone.planned("--forceall", "results/scorecard.csv")["measure"] > 3
+    assert len([made for made in clone.planned("--forceall", "results/scorecard.csv") if "/measures/" in made]) > 3
 
 
 def test_a_part_of_the_study_names_only_what_it_made(clone: Clone) -> None:
@@ -281,7 +148,8 @@ def test_a_part_of_the_study_names_only_what_it_made(clone: Clone) -> None:
 
 
 def test_a_study_may_live_elsewhere(clone: Clone, tmp_path: Path) -> None:
-    assert clone.planned("--directory", str(tmp_path / "elsewhere"))["train"] == 3
+    planned = clone.planned("--directory", str(tmp_path / "elsewhere"))
+    assert {f"runs/{run}/weights.zarr" for run in ("a-seed0", "b-seed0", "b-seed1")} <= planned
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
 from reluscope.sources import closure, module_files
+from reluscope.stages import progress
 from reluscope.study import (
     ConfigError,
     Study,
@@ -129,6 +130,20 @@ started = time.time()
 def made_now(files):
     """Those of the files that this run made."""
     return [f for f in files if Path(f).exists() and Path(f).stat().st_mtime >= started]
+
+
+def jobs_to_do():
+    """What this run of the workflow has to train, count and measure."""
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name in progress.WORDS:
+            size = 1
+            if job.rule.name == "count":
+                size = len(study.runs[job.wildcards.run].shards[job.wildcards.shard])
+            yield progress.Job(job.rule.name, str(job.output[0]), size)
+
+
+onstart:
+    progress.report(jobs_to_do(), started)
 
 
 onsuccess:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from reluscope import paths
@@ -16,7 +16,7 @@ from reluscope import paths
 SECONDS_BETWEEN_LINES = 30.0
 
 
-@contextmanager
+@contextlib.contextmanager
 def logged(log: str) -> Iterator[None]:
     """Append this process's output to the file `log`.
 
@@ -45,9 +45,10 @@ def _repeat_last_line(log: Path, terminal: int) -> None:
     said = _last_line(log)
     while True:
         time.sleep(SECONDS_BETWEEN_LINES)
-        if (line := _last_line(log)) != said:
-            os.write(terminal, f"{name}: {line}\n".encode())
-            said = line
+        with contextlib.suppress(OSError):  # the terminal or the log may be gone; the job is not
+            if (line := _last_line(log)) != said:
+                os.write(terminal, f"{name}: {line}\n".encode())
+                said = line
 
 
 def _last_line(log: Path) -> str:

@@ -293,7 +293,8 @@ def _run(
         except ValueError as error:
             raise ConfigError(f"runs.{name}: {error}") from error
     steps = schedule.with_ends(wanted, timeline)
-    shard_length, batch_size = counting.get("shard_length", 1000), counting.get("batch_size", 128)
+    shard_length = counting.get("shard_length", schedule.default_shard_length(timeline))
+    batch_size = counting.get("batch_size", 128)
     buffer_mb, one_in = counting.get("buffer_mb", 1024), _one_in(counting.get("sample"))
     return Run(name, entry["title"], spec, steps, shard_length, batch_size, buffer_mb, one_in)
 
