@@ -17,12 +17,9 @@ Prints Markdown tables; --results writes them, and all numbers as JSON, to a fol
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +27,7 @@ import numpy as np
 import zarr
 from numcodecs import Blosc, PCodec, Zstd
 from numpy.typing import NDArray
-from reporting import processor
+from reporting import processor, report
 from tqdm import tqdm
 
 from reluscope import open_counts
@@ -207,23 +204,13 @@ def main() -> None:
     store = open_counts(*sorted(settings.run.glob("counts/*.zarr")))
     results = benchmark(store, settings.chunks)
     network, images = store.attributes["training"]["network"], store.num_positions[0] // (store.height * store.width)[0]
-    versions = {name: metadata.version(name) for name in ("reluscope", "numpy", "zarr", "numcodecs", "pcodec")}
-    header = {
-        "date": datetime.now(UTC).date().isoformat(),
+    about = {
         "machine": f"{processor()}, 1 thread",
         "counts": f"{network['name']}, depth {network['depth']}, {images:,} images, steps "
         f"{', '.join(map(str, store.steps.tolist()))}; {settings.chunks} chunks of {CHUNK_PATTERNS:,} of each layer",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    lines = [f"- {name}: {value}" for name, value in header.items()]
-    for kind, table in results.items():
-        lines += ["", as_table(kind, table)]
-    report = "\n".join(lines)
-    print(report)
-    if settings.results:
-        settings.results.mkdir(parents=True, exist_ok=True)
-        (settings.results / "codecs.md").write_text(f"{report}\n")
-        (settings.results / "codecs.json").write_text(json.dumps({**header, "results": results}, indent=1) + "\n")
+    tables = "\n\n".join(as_table(kind, table) for kind, table in results.items())
+    report("codecs", about, ("numpy", "zarr", "numcodecs", "pcodec"), tables, {"results": results}, settings.results)
 
 
 if __name__ == "__main__":

@@ -20,20 +20,17 @@ where it is unset, random. Prints a Markdown table; --results writes it, and all
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from reporting import processor, spread
+from reporting import processor, report, spread
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -197,22 +194,14 @@ def main() -> None:
     with freed_memory_kept():
         results = {name: benchmark(name, images, settings) for name in settings.networks}
 
-    versions = {name: metadata.version(name) for name in ("reluscope", "torch", "numpy", "numba")}
-    header = {
-        "date": datetime.now(UTC).date().isoformat(),
+    about = {
         "machine": machine(device),
         "images": f"{len(images):,} of {kind}, 3 x 32 x 32, batches of {settings.batch_size}",
         "repeats": settings.repeats,
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    lines = [f"- {name}: {value}" for name, value in header.items()]
-    report = "\n".join([*lines, "", "Median (least to largest); ratios within each repetition.", "", as_table(results)])
-    print(report)
-    if settings.results:
-        settings.results.mkdir(parents=True, exist_ok=True)
-        (settings.results / f"counting-{device.type}.md").write_text(f"{report}\n")
-        data = json.dumps({**header, "results": results}, indent=1)
-        (settings.results / f"counting-{device.type}.json").write_text(f"{data}\n")
+    table = f"Median (least to largest); ratios within each repetition.\n\n{as_table(results)}"
+    name, packages = f"counting-{device.type}", ("torch", "numpy", "numba")
+    report(name, about, packages, table, {"results": results}, settings.results)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
-from reporting import processor, spread
+from reporting import processor, report, spread
 
 from reluscope import paths
 from reluscope.stages.counting import count_shard
@@ -164,34 +161,18 @@ def main() -> None:
     checkpoints = settings.runs * settings.checkpoints
     numbers["orchestration, ms a checkpoint"] = (numbers["workflow"] - numbers["bare"]) / checkpoints * 1000
 
-    versions = {name: metadata.version(name) for name in ("reluscope", "snakemake", "torch", "zarr")}
-    header = {
-        "date": datetime.now(UTC).date().isoformat(),
+    about = {
         "machine": f"{processor()}, {settings.cores} jobs at a time",
         "study": f"{checkpoints:,} checkpoints over {settings.runs} runs of a stub network",
         "repeats": f"{settings.repeats} of the dry runs, one of the rest",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    lines = [f"- {name}: {value}" for name, value in header.items()]
-    lines += [
-        "",
-        "Seconds where nothing else is said; of repetitions, median (least to largest).",
-        "",
-        "| | |",
-        "|---|---|",
-    ]
-    lines += [
+    rows = [
         f"| {name} | {spread(value, 1) if isinstance(value, list) else f'{value:.1f}'} |"
         for name, value in numbers.items()
     ]
-    report = "\n".join(lines)
-    print(report)
-    if settings.results:
-        settings.results.mkdir(parents=True, exist_ok=True)
-        (settings.results / "orchestration.md").write_text(f"{report}\n")
-        (settings.results / "orchestration.json").write_text(
-            json.dumps({**header, "results": numbers}, indent=1) + "\n"
-        )
+    unit = "Seconds where nothing else is said; of repetitions, median (least to largest)."
+    table = "\n".join([unit, "", "| | |", "|---|---|", *rows])
+    report("orchestration", about, ("snakemake", "torch", "zarr"), table, {"results": numbers}, settings.results)
 
 
 if __name__ == "__main__":

@@ -17,20 +17,17 @@ measured. Prints a Markdown table; --results writes it, and all numbers as JSON,
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from reporting import processor, spread
+from reporting import processor, report, spread
 from tqdm import tqdm
 
 from reluscope import build_network, open_weights, stores
@@ -205,25 +202,15 @@ def main() -> None:
             "resume, s": [resume_time(folder / f"resume{i}") for i in range(settings.repeats)],
         }
 
-    versions = {name: metadata.version(name) for name in ("reluscope", "torch", "numpy", "zarr", "pcodec")}
-    header = {
-        "date": datetime.now(UTC).date().isoformat(),
+    about = {
         "machine": f"{processor()}, {torch.get_num_threads()} threads",
         "training": f"ResNet-20, batches of 128, {STEPS['digits']} steps (digits) and {STEPS['CIFAR-10']} (CIFAR-10)",
         "repeats": settings.repeats,
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
-    lines = [f"- {name}: {value}" for name, value in header.items()]
-    lines += ["", "Median (least to largest); ratios within each pair.", "", as_table(results), ""]
-    lines += [f"- {name}: {spread(values)}" for name, values in more.items()]
-    report = "\n".join(lines)
-    print(report)
-    if settings.results:
-        settings.results.mkdir(parents=True, exist_ok=True)
-        (settings.results / "weights.md").write_text(f"{report}\n")
-        (settings.results / "weights.json").write_text(
-            json.dumps({**header, "results": results, **more}, indent=1) + "\n"
-        )
+    body = ["Median (least to largest); ratios within each pair.", "", as_table(results), ""]
+    body += [f"- {name}: {spread(values)}" for name, values in more.items()]
+    packages = ("torch", "numpy", "zarr", "pcodec")
+    report("weights", about, packages, "\n".join(body), {"results": results, **more}, settings.results)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ CHANGES = {
     "a method": Change(configure("epochs: 2", "epochs: 2, decay: 0.5"), wholly(*RUNS)),
     "a comment": Change(configure("\nruns:", "\n# a comment\nruns:"), set()),
     "the README": Change(edit("README.md", "# reluscope", "# reluscope, edited"), set()),
-    "a test": Change(edit("tests/test_study.py", '"""', '"""Edited. '), set()),
+    "a test": Change(edit("tests/test_schedule.py", '"""', '"""Edited. '), set()),
     "the training code": Change(edit_source("training/loop.py"), set()),
     "the counting code": Change(edit_source("counting/count.py"), set()),
     "a rule's script": Change(edit("workflow/scripts/train.py", '"""', '"""Edited. '), set()),

@@ -77,7 +77,7 @@ class WeightsWriter:
         self._accuracies: list[float] = []
         self._thread = ThreadPoolExecutor(1, "weights")
         self._waiting: deque[Future[None]] = deque()
-        self._written: list[dict[str, NDArray[Any]]] = []  # blocks to fill again: fresh memory costs time at each touch
+        self._spare: list[dict[str, NDArray[Any]]] = []  # blocks to fill again: fresh memory costs time at each touch
         self._has_failed = False
         try:
             if self._state.is_file() and self._store.exists():
@@ -140,7 +140,7 @@ class WeightsWriter:
 
     def _start_block(self) -> None:
         self._block_start = self._num_dumped // BLOCK_STEPS * BLOCK_STEPS
-        self._blocks = self._written.pop() if self._written else self._new_block()
+        self._blocks = self._spare.pop() if self._spare else self._new_block()
         for name in SCALARS:
             self._blocks[name].fill(np.nan)
 
@@ -227,7 +227,7 @@ class WeightsWriter:
         torch.save({"num_dumped": here, "optimizer": dict(momenta)}, state)
         write_file(self._state, state.getbuffer())
         if here - first == BLOCK_STEPS:
-            self._written.append(blocks)
+            self._spare.append(blocks)
         self._has_failed = False
 
     def finish(self, optimizer: Mapping[str, torch.Tensor]) -> None:

@@ -36,6 +36,7 @@ def one_gpu(jobs_per_gpu: int | None) -> Iterator[None]:
         raise ValueError(f"jobs_per_gpu: expected at least 1, but got {jobs_per_gpu}")
     gpus = allowed_gpus()
     if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # nor must torch find one, which no place would be kept on
         print("No GPU found: on the CPU", flush=True)
         yield
         return

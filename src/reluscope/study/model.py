@@ -152,12 +152,13 @@ class Study:
 
     def _check_samples(self) -> None:
         """Whether every measure can be computed from what is kept of the counts."""
-        for run in self.runs.values():
-            for measure in self.measures_of(run.name).values() if run.one_in > 1 else ():
-                try:
-                    measures.check_sample(measure.function, measure.options)
-                except ValueError as error:
-                    raise ConfigError(f"measures.{measure.function}: {error}") from error
+        sampled = [run.name for run in self.runs.values() if run.one_in > 1]
+        # by store, whose name is that of the function and its options: each is tried once, however many the runs
+        for measure in {name: spec for run in sampled for name, spec in self.measures_of(run).items()}.values():
+            try:
+                measures.check_sample(measure.function, measure.options)
+            except ValueError as error:
+                raise ConfigError(f"measures.{measure.function}: {error}") from error
 
     def measures_of(self, run: str) -> dict[str, MeasureSpec]:
         """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
