@@ -27,9 +27,9 @@ def test_trainings_at_one_time_have_each_a_gpu(repository: Path, tmp_path: Path)
     nvidia_smi.write_text("#!/bin/sh\nprintf 'GPU 0: Fake\\nGPU 1: Fake\\n'\n")
     nvidia_smi.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--profile", "profiles/gpu", "--resources", "gpu=2"]
+    command = [sys.executable, "-m", "snakemake", "weights", "--cores", "2", "--profile", "profiles/gpu"]
     done = subprocess.run(
-        [*command, "--until", "train", "--configfile", str(tmp_path / "study.yaml"), "--directory", str(tmp_path)],
+        [*command, "--resources", "gpu=2", "--configfile", str(tmp_path / "study.yaml"), "--directory", str(tmp_path)],
         cwd=repository,
         env={**environment, "PATH": f"{tmp_path}:{environment['PATH']}", "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
