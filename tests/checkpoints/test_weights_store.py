@@ -82,6 +82,18 @@ def test_every_step_comes_back_bit_for_bit(tmp_path: Path, monkeypatch, chunk_pa
     assert (store.evaluated_steps.tolist(), store.test_accuracy.tolist()) == ([30, 147], [0.15, 0.74])
 
 
+def test_what_is_not_given_is_nan_whatever_an_earlier_block_held(tmp_path: Path, monkeypatch) -> None:
+    """Blocks of memory are filled again."""
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", 4)
+    monkeypatch.setattr(writer_module, "BLOCKS_WAITING", 1)
+    store = writer(tmp_path, network())
+    for step in STEPS.tolist():
+        store.append({"train_loss": 1.0} if step < 100 else {}, {})
+    store.finish({})
+    losses = open_weights(tmp_path / "w.zarr").scalar("train_loss")
+    np.testing.assert_array_equal(losses, np.where(STEPS < 100, 1.0, np.nan))
+
+
 def test_it_loads_into_a_channels_last_network(tmp_path: Path) -> None:
     expected = write(tmp_path)
     net = network().to(memory_format=torch.channels_last)

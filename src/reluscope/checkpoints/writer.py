@@ -193,7 +193,8 @@ class WeightsWriter:
         """Hand what the block holds to the thread, with everything that a training needs to go on from here."""
         first, here = self._block_start, self._num_dumped
         is_full = here - first == BLOCK_STEPS
-        blocks = {name: block if is_full else block[: here - first].copy() for name, block in self._blocks.items()}
+        # not copied: rows that were dumped stay as they are until the whole block is written
+        blocks = {name: block[: here - first] for name, block in self._blocks.items()}
         momenta = {name: tensor.detach().clone() for name, tensor in optimizer.items()}
         self._wait(BLOCKS_WAITING - 1)
         self._waiting.append(self._thread.submit(self._write, blocks, first, here, list(self._accuracies), momenta))
