@@ -203,7 +203,7 @@ def query(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, explain: Callable[[], str]) -> None:
+def wait_until(condition: Callable[[], object], seconds: float, explain: Callable[[], str]) -> None:
     """Wait for a condition.
 
     Raises:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from local_slurm import NODES, Cluster, missing, query, running_cluster, wait_until
+from local_slurm import Cluster, Job, missing, query, running_cluster, wait_until
 
 from reluscope import paths
 
@@ -71,9 +71,10 @@ class TinyStudy:
                 stderr=subprocess.STDOUT,
             )
 
-    def has_saved(self, run: str) -> bool:
-        """Whether the training of a run has something to go on from."""
-        return (self.folder / paths.partial(paths.weights(run)) / "state.pt").exists()
+    def can_go_on(self, runs: Iterable[str], cluster: Cluster) -> list[tuple[str, Job]]:
+        """Which trainings would go on if their jobs died now, and these jobs."""
+        saved = [run for run in runs if (self.folder / paths.partial(paths.weights(run)) / "state.pt").exists()]
+        return [(run, job) for run in saved for job in cluster.running_jobs() if run in job.comment]
 
     def log(self, run: str) -> str:
         return (self.folder / paths.log("train", run)).read_text()
@@ -92,12 +93,16 @@ def test_a_study_outlives_a_node_and_a_job(
     study = TinyStudy(repository, tmp_path / "slurm")
     snakemake = study.start("--profile", "profiles/slurm", *OF_THIS_CLUSTER)
     try:
-        wait_until(lambda: all(map(study.has_saved, RUNS)), 120, study.printed.read_text)
-        jobs = {run: job for run in RUNS for job in cluster.running_jobs() if run in job.comment}
-        assert {job.node for job in jobs.values()} == set(NODES)
-        assert {job.gpus for job in jobs.values()} == {"gres:gpu:1"}
-        cluster.lose_node(jobs["a-seed0"].node)
-        query("scancel", "--full", "--signal=KILL", jobs["b-seed0"].number)
+        unharmed = set(RUNS)
+        while unharmed:  # each as soon as it can go on: the other may not have started yet, or soon be done
+            wait_until(lambda: study.can_go_on(unharmed, cluster), 120, study.printed.read_text)
+            run, job = study.can_go_on(unharmed, cluster)[0]
+            assert job.gpus == "gres:gpu:1"
+            if run == "a-seed0":
+                cluster.lose_node(job.node)
+            else:
+                query("scancel", "--full", "--signal=KILL", job.number)
+            unharmed.remove(run)
         assert snakemake.wait(240) == 0, study.printed.read_text()
     finally:
         snakemake.kill()
