@@ -14,8 +14,8 @@ import reluscope
 PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
-    ["files", "hints", "paths", "patterns", "sources"],
-    ["schedule", "stores"],
+    ["files", "guarded_torchvision", "hints", "paths", "patterns", "sources"],
+    ["imports", "schedule", "stores"],
     ["data", "networks", "preactivations", "series", "verification"],
     ["checkpoints", "counting", "counts", "measures", "figures"],
     ["training", "scorecard"],

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from reluscope.data._torchvision import torchvision
 from reluscope.data.augmentation import augment, draw_augmentation
+from reluscope.guarded_torchvision import torchvision
 
 
 def _images(n: int, channels: int = 3, height: int = 6, width: int = 9) -> torch.Tensor:

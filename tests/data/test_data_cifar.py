@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from reluscope.data import Dataset, DataSpec, load
-from reluscope.data._torchvision import torchvision
 from reluscope.data.cifar import CIFAR10_MEAN, CIFAR10_STD
+from reluscope.guarded_torchvision import torchvision
 
 
 def _write_copy(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from reluscope.data._torchvision import torchvision
 from reluscope.data.images import ImageSet, channel_statistics
+from reluscope.guarded_torchvision import torchvision
 
 MEAN, STD = (0.49139969, 0.48215842, 0.44653092), (0.24703318, 0.24348606, 0.26158884)
 

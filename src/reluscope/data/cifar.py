@@ -31,7 +31,8 @@ def cifar100_source(spec: DataSpec) -> Source:
 
 
 def _source(spec: DataSpec, class_name: str, statistics: tuple[tuple[float, ...], tuple[float, ...]] | None) -> Source:
-    from reluscope.data._torchvision import torchvision  # here, because it takes a second that no other data need wait
+    # here, because it takes a second that no other data need wait
+    from reluscope.guarded_torchvision import torchvision
 
     train, test = _open(getattr(torchvision.datasets, class_name), spec.folder)
     return Source(tuple(train.classes), _split(train), _split(test), statistics)

@@ -22,9 +22,9 @@ try:
     plain = True
 except RuntimeError:
     plain = False
-from reluscope.data import _torchvision
-torchvision = _torchvision.torchvision
-assert bool(_torchvision._libraries) != plain
+from reluscope import guarded_torchvision
+torchvision = guarded_torchvision.torchvision
+assert bool(guarded_torchvision._libraries) != plain
 import torchvision.datasets, torchvision.models, torchvision.transforms
 with torch.inference_mode():
     scores = torchvision.models.resnet18(num_classes=7).eval()(torch.zeros(2, 3, 32, 32))
@@ -54,7 +54,7 @@ def _stand_in(tmp_path: Path, source: str) -> str:
 
 def test_every_missing_operator_is_declared_and_each_attempt_starts_afresh(tmp_path: Path) -> None:
     code = _stand_in(tmp_path, _STAND_IN) + (
-        "from reluscope.data._torchvision import torchvision\n"
+        "from reluscope.guarded_torchvision import torchvision\n"
         "print(torchvision.__file__)\n"
         "print(torch.ops.torchvision.first_operator.default, torch.ops.torchvision.second_operator.default)\n"
     )
@@ -71,11 +71,11 @@ def test_other_errors_pass_and_the_attempts_end(tmp_path: Path) -> None:
         "import builtins\n"
         "builtins.attempts = 0\n"
         "builtins.messages = lambda i: 'something else: operator torchvision::nms does not exist'\n"
-        "try: import reluscope.data._torchvision\n"
+        "try: import reluscope.guarded_torchvision\n"
         "except RuntimeError as error: print(attempts, error)\n"
         "builtins.attempts = 0\n"
         "builtins.messages = lambda i: f'operator torchvision::op{i} does not exist'\n"
-        "try: import reluscope.data._torchvision\n"
+        "try: import reluscope.guarded_torchvision\n"
         "except RuntimeError as error: print(attempts, error)\n"
     )
     assert _run(code).splitlines() == [
