@@ -15,7 +15,7 @@ PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
     ["files", "guarded_torchvision", "hints", "paths", "patterns", "sources"],
-    ["imports", "schedule", "stores"],
+    ["imports", "schedule", "source_digest", "stores"],
     ["data", "networks", "preactivations", "series", "verification"],
     ["checkpoints", "counting", "counts", "measures", "figures"],
     ["training", "scorecard"],

@@ -55,6 +55,9 @@ def expected_collisions(num_distinct: int, num_channels: int, key_bits: int = 64
     return num_distinct * (num_distinct - 1) / 2 / 2.0**key_bits
 
 
+_SMALL_COUNT = 1 << 12  # below, patterns that occur equally often are told apart by a table
+
+
 class SampledError(ValueError):
     """Every pattern is asked for, but only a sample is kept."""
 
@@ -104,9 +107,13 @@ class PatternCounts:
     def entropy(self) -> float:
         """Entropy of the observed patterns in bits; a pattern's probability is its count over the positions."""
         # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
+        # Most counts are small, and few differ: equal ones are taken together.
         positions = self.num_positions
-        bits = np.log2(positions / self.counts)
-        return float((self.counts * bits).sum() / positions)
+        times = np.bincount(np.minimum(self.counts, _SMALL_COUNT))[:_SMALL_COUNT]
+        small = np.flatnonzero(times)
+        large = self.counts[self.counts >= _SMALL_COUNT] if self.largest_count >= _SMALL_COUNT else self.counts[:0]
+        counts, times = np.concatenate([small, large]), np.concatenate([times[small], np.ones_like(large)])
+        return float((times * counts * np.log2(positions / counts)).sum() / positions)
 
     @property
     def key_kind(self) -> KeyKind:

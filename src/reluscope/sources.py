@@ -1,14 +1,14 @@
 """Which files of the package a file depends on, read from its import statements without running it.
 
-The workflow lists them as inputs of measuring and drawing, so that an edit reruns just what it touches. A file is
-parsed once, until it is edited: the closures of hundreds of measures meet the same few files.
+The workflow lists them as inputs of drawing and of the scorecard, so that an edit reruns just what it touches. A file
+is parsed once, until it is edited.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,20 +23,12 @@ class Parameters(NamedTuple):
     optional: tuple[str, ...]  # with one
 
 
-Resolve = Callable[[str, str | None], list[Path]]
-"""Files behind ``import module`` (the name None) or behind ``from module import name``, where `name` is no module
-itself; empty where the module's own file is all."""
-
-
-def closure(path: Path, resolve: Resolve = lambda module, name: []) -> list[Path]:
+def closure(path: Path) -> list[Path]:
     """`path`, then every file of the package that it imports, directly or not, sorted.
 
     Import statements count wherever they stand (also under ``if TYPE_CHECKING``, since a type's methods are used
     without importing it), relative ones included. Parent packages, which Python runs on the way, are left out: they
     decide no value.
-
-    Args:
-        resolve: finds the files behind names that a package takes from its modules by itself.
     """
     found: set[Path] = set()
     waiting = [path]
@@ -44,7 +36,7 @@ def closure(path: Path, resolve: Resolve = lambda module, name: []) -> list[Path
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting.extend(_imported_files(file, resolve))
+            waiting.extend(_imported_files(file))
     return [path, *sorted(found - {path})]
 
 
@@ -76,13 +68,9 @@ def _parameters(arguments: ast.arguments) -> Parameters:
     return Parameters(required, optional)
 
 
-def _imported_files(path: Path, resolve: Resolve) -> Iterator[Path]:
+def _imported_files(path: Path) -> Iterator[Path]:
     for module, name in _imports(path, path.stat().st_mtime_ns):
-        if name is None:
-            yield from resolve(module, None) or module_files(module)
-        else:
-            full = f"{module}.{name}"
-            yield from resolve(full, None) or module_files(full) or resolve(module, name) or module_files(module)
+        yield from (name is not None and module_files(f"{module}.{name}")) or module_files(module)
 
 
 @functools.cache
@@ -93,12 +81,12 @@ def _imports(path: Path, modified: int) -> list[tuple[str, str | None]]:
         if isinstance(node, ast.Import):
             found.extend((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            module = _absolute_module(path, node)
+            module = absolute_module(path, node)
             found.extend((module, alias.name) for alias in node.names)
     return found
 
 
-def _absolute_module(path: Path, node: ast.ImportFrom) -> str:
+def absolute_module(path: Path, node: ast.ImportFrom) -> str:
     """The full name of the module after ``from``."""
     if not node.level:
         return node.module or ""

@@ -19,6 +19,8 @@ from reluscope.patterns import PatternCounts
 
 PACKAGE = Path(reluscope.__file__).parent
 
+STATES = ("initial", "final", "previous")
+
 PAPER = {
     *("distinct_patterns", "pattern_changes", "net_pattern_changes", "most_frequent_pattern", "entropy"),
     *("relative_entropy", "weighted_jaccard_to_initial", "weighted_jaccard_to_final", "occupancy"),
@@ -79,7 +81,7 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
     with pytest.raises(
         ValueError, match=r"unknown measure 'nonsense'; allowed are appeared, .*, weighted_jaccard_to_previous$"
     ):
-        measures.source_files("nonsense")
+        measures.code("nonsense")
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = measures.nonsense
 
@@ -112,19 +114,42 @@ def test_a_whole_number_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
         measures.check_options("occupancy", {"slots": True})
 
 
-def test_source_files_are_the_file_and_its_imports() -> None:
-    assert measures.source_files("distinct_patterns") == [PACKAGE / "measures/cardinality.py", PACKAGE / "patterns.py"]
-    assert measures.source_files("pattern_changes") == [
-        PACKAGE / "measures/changes.py",
-        PACKAGE / "measures/_estimates.py",
-        PACKAGE / "measures/_matching.py",
-        PACKAGE / "patterns.py",
-    ]
+def edited(folder: Path, file: str, old: str, new: str) -> set[str]:
+    """The measures of a copy whose code another one is after an edit of one of the package's files."""
+    of_all = "print(json.dumps({name: measures.code(name) for name in measures.names()}))"
+    before = run_python(of_all, folder)
+    text = (folder.parent / file).read_text()
+    assert old in text
+    (folder.parent / file).write_text(text.replace(old, new))
+    after = run_python(of_all, folder)
+    return {name for name in after if after[name] != before.get(name)}
+
+
+WEIGHTED = {f"weighted_jaccard_to_{state}" for state in STATES}
+OF_SETS = {"appeared", "vanished", "pattern_changes", *(f"jaccard_to_{state}" for state in STATES)}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("measures/entropy.py", "return counts.entropy", "return 1 * counts.entropy", {"entropy", "relative_entropy"}),
+        ("measures/entropy.py", "entropy(counts) / largest", "entropy(counts) / 1", {"relative_entropy"}),
+        ("measures/entropy.py", "Share of all positions", "The share of all positions", set()),
+        ("measures/changes.py", "ratio([0, 0, 1]", "ratio([0, 0, 2]", {"vanished"}),
+        ("measures/similarity.py", "return weighted_jaccard(counts, final)", "return 1", {"weighted_jaccard_to_final"}),
+        ("measures/_matching.py", ".sum())", ".sum() + 0)", WEIGHTED),
+        ("measures/_matching.py", "return shared,", "return 0 + shared,", OF_SETS),
+        ("patterns.py", "return len(self.keys)", "return 0 + len(self.keys)", set(measures.names())),
+        ("paths.py", '"results"', '"other"', set()),
+    ],
+)
+def test_an_edit_changes_the_measures_that_use_it(copy: Path, file: str, old: str, new: str, changed: set[str]) -> None:
+    assert edited(copy, file, old, new) == changed
 
 
 def test_naming_measures_imports_none_and_finding_one_imports_one() -> None:
     loaded = "[m for m in sys.modules if m.startswith('reluscope.measures.') and '._' not in m]"
-    assert run_python(f"measures.names(); measures.source_files('entropy'); print(json.dumps({loaded}))") == []
+    assert run_python(f"measures.names(); measures.code('entropy'); print(json.dumps({loaded}))") == []
     assert run_python(f"measures.find('entropy'); print(json.dumps({loaded}))") == ["reluscope.measures.entropy"]
 
 
@@ -148,14 +173,12 @@ def test_a_new_measure_is_one_function_in_one_file(copy: Path) -> None:
     found = run_python(
         "m = measures.find('rarity')\n"
         "about = [m.name, sorted(m.needs), m.options, m.summary, m.function(0, 0, previous=0)]\n"
-        "files = [path.name for path in measures.source_files('rarity')]\n"
-        "print(json.dumps([measures.names(), *about, files]))",
+        "print(json.dumps([measures.names(), *about]))",
         copy,
     )
-    names, *measure, files = found
+    names, *measure = found
     assert set(names) - set(measures.names()) == {"rarity"}
     assert measure == ["rarity", ["initial", "previous"], {"at_most": 1}, "How rare.", 1.0]
-    assert files == ["rarity.py", "_estimates.py", "_matching.py", "entropy.py", "similarity.py", "patterns.py"]
 
 
 @pytest.mark.parametrize(
@@ -174,31 +197,23 @@ def test_a_function_keeps_its_name_where_its_file_is_named_alike(before: str) ->
 
 
 @pytest.mark.parametrize(
-    ("imports", "expected"),
+    ("imports", "uses"),
     [
-        ("from . import _helper", {"_helper.py", "patterns.py"}),
-        ("from ._helper import thing", {"_helper.py", "patterns.py"}),
-        ("from .. import patterns", {"patterns.py"}),
-        ("from ..patterns import PatternCounts", {"patterns.py"}),
-        ("import reluscope.patterns, numpy", {"patterns.py"}),
-        ("def inside():\n    from reluscope.measures._helper import thing", {"_helper.py", "patterns.py"}),
-        ("from . import jaccard", {"similarity.py", "_estimates.py", "_matching.py", "patterns.py"}),
-        ("import math, numpy.linalg\nfrom os import path", set()),
+        ("from . import _helper", True),
+        ("from ._helper import thing", True),
+        ("from . import helped", True),
+        ("from reluscope.measures import helped", True),
+        ("from reluscope import measures", True),
+        ("import reluscope.measures._helper, numpy", True),
+        ("from ._helper import another", False),
+        ("from . import jaccard", False),
     ],
 )
-def test_source_files_follow_each_form_of_import(copy: Path, imports: str, expected: set[str]) -> None:
-    (copy / "_helper.py").write_text("from ..patterns import PatternCounts\nfrom ._helper import thing\n")
-    (copy / "new.py").write_text(f"{imports}\ndef new(counts): ...\n")
-    code = "print(json.dumps([path.name for path in measures.source_files('new')]))"
-    first, *others = run_python(code, copy)
-    assert first == "new.py"
-    assert set(others) == expected
-
-
-def test_who_imports_the_whole_package_depends_on_every_measure(copy: Path) -> None:
-    (copy / "new.py").write_text("from reluscope import measures\ndef new(counts): ...\n")
-    found = run_python("print(json.dumps([str(path) for path in measures.source_files('new')]))", copy)
-    assert set(found) >= {str(path) for path in copy.glob("*.py")}
+def test_code_follows_each_form_of_import(copy: Path, imports: str, uses: bool) -> None:
+    (copy / "_helper.py").write_text("def thing(): return 1\ndef another(): return 2\n")
+    (copy / "helped.py").write_text("from ._helper import thing\ndef helped(counts): return thing()\n")
+    (copy / "new.py").write_text(f"def new(counts):\n    {imports}\n")
+    assert edited(copy, "measures/_helper.py", "return 1", "return 0") == {"helped", *(["new"] if uses else [])}
 
 
 def test_one_name_in_two_files_is_refused(copy: Path) -> None:

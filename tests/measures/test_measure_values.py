@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -96,6 +97,32 @@ def test_comparisons_equal_counters_and_sets(now: dict[int, int], then: dict[int
     assert measures.pattern_changes(counts, other) == len(now.keys() ^ then.keys()) / len(now)
     net = len(now.keys() - then.keys()) - len(then.keys() - now.keys())
     assert measures.net_pattern_changes(counts, other) == net / len(now)
+
+
+@pytest.mark.parametrize("num_channels", [16, 32, 64])
+@pytest.mark.parametrize("merged_from", [0, 1 << 62])
+def test_large_sets_are_compared_as_small_ones_are(
+    num_channels: int, merged_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By compiled code and without it; either set may end first."""
+    monkeypatch.setattr("reluscope.measures._matching.MERGED_FROM", merged_from)
+    random = np.random.default_rng(num_channels)
+    states = [
+        dict(zip(random.choice(500, n, replace=False).tolist(), random.integers(1, 9, n).tolist(), strict=True))
+        for n in (200, 300)
+    ]
+    for now, then in itertools.product([*states, {7: 1}, {499: 3, 600: 1}], repeat=2):
+        counts, other = (pattern_counts(state, num_channels) for state in (now, then))
+        minima = sum(min(now[key], then[key]) for key in now.keys() & then.keys())
+        maxima = sum(max(now.get(key, 0), then.get(key, 0)) for key in now.keys() | then.keys())
+        assert measures.weighted_jaccard(counts, other) == minima / maxima
+        assert measures.jaccard(counts, other) == len(now.keys() & then.keys()) / len(now.keys() | then.keys())
+
+
+def test_entropy_takes_small_and_large_counts_together() -> None:
+    for counts in ([1, 4095, 4096, 4097, 1, 100_000], [5000, 7000], [3, 3, 3], [1 << 40]):
+        entropy = measures.entropy(pattern_counts(dict(enumerate(counts))))
+        assert entropy == pytest.approx(scipy.stats.entropy(counts, base=2), rel=1e-13)
 
 
 @given(states, states)

@@ -71,12 +71,26 @@ def check_out_anew(clone: Clone) -> None:
 
 
 CHANGES = {
-    "a measure": Change(edit_source("measures/cardinality.py"), measures(*RUNS, names=["distinct_patterns"]) | FIGURE),
-    "a measure that no figure shows": Change(edit_source("measures/entropy.py"), measures(*RUNS, names=["entropy"])),
-    "a helper of one measure": Change(
-        edit_source("measures/_matching.py"), measures(*RUNS, names=["weighted_jaccard_to_final"]) | FIGURE
+    "a measure": Change(
+        edit("src/reluscope/measures/cardinality.py", "float(counts", "1.0 * (counts"),
+        measures(*RUNS, names=["distinct_patterns"]) | FIGURE,
     ),
-    "a helper of all measures": Change(edit_source("patterns.py"), measures(*RUNS) | FIGURE),
+    "a measure that no figure shows": Change(
+        edit("src/reluscope/measures/entropy.py", "return counts.entropy", "return 2 * counts.entropy"),
+        measures(*RUNS, names=["entropy"]),
+    ),
+    "another measure of the same file": Change(
+        edit("src/reluscope/measures/entropy.py", "counts.largest_count /", "2 * counts.largest_count /"), set()
+    ),
+    "a docstring of a measure": Change(edit_source("measures/entropy.py"), set()),
+    "a helper of one measure": Change(
+        edit("src/reluscope/measures/_matching.py", ">= MERGED_FROM", "> MERGED_FROM"),
+        measures(*RUNS, names=["weighted_jaccard_to_final"]) | FIGURE,
+    ),
+    "a helper of all measures": Change(
+        edit("src/reluscope/patterns.py", "return len(self.keys)", "return 0 + len(self.keys)"),
+        measures(*RUNS) | FIGURE,
+    ),
     "a figure": Change(edit_source("figures/heatmaps.py"), FIGURE),
     "a claim": Change(edit_source("scorecard/entropy.py"), SCORECARD),
     "a figure's look": Change(configure("Tiny", "Another title"), FIGURE),
@@ -112,7 +126,7 @@ CHANGES = {
     "the counting code": Change(edit_source("counting/count.py"), set()),
     "a rule's script": Change(edit("workflow/scripts/train.py", '"""', '"""Edited. '), set()),
     "Snakemake's memory lost": Change(lose_memory, set()),
-    "a fresh clone over old results": Change(check_out_anew, measures(*RUNS) | FIGURE | SCORECARD),
+    "a fresh clone over old results": Change(check_out_anew, FIGURE | SCORECARD),
 }
 
 

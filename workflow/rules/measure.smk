@@ -4,10 +4,6 @@
 rule measure:
     input:
         shards=lambda wildcards: counts_of(wildcards.run),
-        # editing a measure, or a helper it imports, reruns this measure and nothing else
-        sources=lambda wildcards: relative(
-            measuring.source_files(measure_of(wildcards).function)
-        ),
     output:
         directory(paths.measure("{run}", "{measure}")),
     log:
@@ -19,6 +15,7 @@ rule measure:
         mem_mb=4000,
         runtime=1440,
     params:
+        # with a digest of the measure's code and of what it uses: editing these reruns this measure, and nothing else
         settings=lambda wildcards: measuring_settings(measure_of(wildcards)),
     message:
         "Measuring {wildcards.measure} of {wildcards.run}"

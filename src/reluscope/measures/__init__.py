@@ -33,16 +33,16 @@ from reluscope.measures._discovery import (
     Measure,
     check_options,
     check_sample,
+    code,
     find,
     function_names,
     load_function,
     names,
     needs,
-    source_files,
 )
 from reluscope.measures._estimates import Estimate
 
-__all__ = ["Estimate", "Measure", "check_options", "check_sample", "find", "names", "needs", "source_files"]
+__all__ = ["Estimate", "Measure", "check_options", "check_sample", "code", "find", "names", "needs"]
 
 
 class _MeasuresPackage(ModuleType):

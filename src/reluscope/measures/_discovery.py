@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from reluscope import sources
+from reluscope import source_digest, sources
 from reluscope.hints import did_you_mean
 from reluscope.measures._estimates import Estimate
 from reluscope.patterns import PatternCounts, SampledError
@@ -134,20 +134,20 @@ def check_sample(name: str, options: Mapping[str, Any]) -> None:
         return
 
 
-def source_files(name: str) -> list[Path]:
-    """The file that defines the measure, then every file of the package that it imports, directly or not.
+def code(name: str) -> str:
+    """A digest of the measure's code and of all that it uses in the package (`source_digest`).  Imports no measure.
 
-    A function imported from `reluscope.measures` counts as an import of the file that defines it; whoever imports
-    `reluscope.measures` as a whole depends on every measure.
+    A function imported from `reluscope.measures` is that of the file that defines it; whoever imports
+    `reluscope.measures` as a whole uses every measure.
 
     Raises:
         ValueError: no measure has that name.
     """
-    return sources.closure(_definition(name).path, _imported_from_here)
+    return source_digest.digest(_definition(name).path, name, _imported_from_here)
 
 
 def _imported_from_here(module: str, name: str | None) -> list[Path]:
-    """Where `name` of this package comes from, or all of it; see `sources.closure`."""
+    """Where `name` of this package comes from, or all of it; see `source_digest.digest`."""
     if module != _PACKAGE:
         return []
     definitions = _definitions()

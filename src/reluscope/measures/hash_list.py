@@ -14,10 +14,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reluscope.measures._estimates import Estimate
 from reluscope.patterns import EXACT_CHANNELS, Counts, SampledCounts
 
+_KEYS_AT_ONCE = 1 << 16  # what is computed of them stays in the processor's cache
 _DEFAULT_SLOTS = 30_000  # the default of Algorithm 1, as printed
 
 
@@ -41,14 +43,23 @@ def lost_patterns(counts: Counts, slots: int = _DEFAULT_SLOTS) -> float | Estima
     return _share(counts, slots, lambda used: (counts.num_distinct - used) / counts.num_distinct)
 
 
+def _num_used(keys: NDArray[np.unsignedinteger], slots: int) -> int:
+    """How many slots a key modulo their number reaches."""
+    if slots > np.iinfo(keys.dtype).max:
+        return len(keys)  # each has its own
+    used, divisor = np.zeros(slots, dtype=np.bool_), keys.dtype.type(slots)
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        part = keys[start : start + _KEYS_AT_ONCE]
+        used[part - part // divisor * divisor] = True  # the remainder: NumPy divides several at a time, % does not
+    return int(np.count_nonzero(used))
+
+
 def _share(counts: Counts, slots: int, share_of: Callable[[float], float]) -> float | Estimate:
     """A share of the used slots, by how many they are."""
     if not isinstance(slots, (int, np.integer)) or slots < 1:
         raise ValueError(f"slots: expected a whole number of at least 1, but got {slots!r}")
     if not isinstance(counts, SampledCounts):
-        used = np.zeros(slots, dtype=np.bool_)
-        used[counts.keys.astype(np.uint64) % np.uint64(slots)] = True
-        return share_of(int(np.count_nonzero(used)))
+        return share_of(_num_used(counts.keys, int(slots)))
     if slots == 1 or slots >= 1 << min(counts.num_channels, EXACT_CHANNELS):
         return share_of(min(counts.num_distinct, slots))
     at_random = -slots * math.expm1(counts.num_distinct * math.log1p(-1 / slots))

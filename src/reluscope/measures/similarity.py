@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from reluscope.measures._estimates import Estimate, ratio
-from reluscope.measures._matching import matching, require_comparable, set_sizes
+from reluscope.measures._matching import matching, require_comparable, set_sizes, sum_of_minima
 from reluscope.patterns import Counts
 
 
@@ -19,11 +19,11 @@ def weighted_jaccard(counts: Counts, other: Counts) -> float | Estimate:
     """
     require_comparable(counts, other)
     one, two = counts.sample, other.sample
+    if counts.one_in == 1:
+        total = sum_of_minima(one, two)
+        return total / (one.num_positions + two.num_positions - total)  # min(a, b) + max(a, b) = a + b
     here, there = matching(one, two)
     minima = np.minimum(one.counts[here], two.counts[there])
-    if counts.one_in == 1:
-        total = int(minima.sum())
-        return total / (one.num_positions + two.num_positions - total)  # min(a, b) + max(a, b) = a + b
     alone = np.concatenate([np.delete(one.counts, here), np.delete(two.counts, there)])  # the other's count is 0
     maxima = np.concatenate([np.maximum(one.counts[here], two.counts[there]), alone])
     return ratio(np.concatenate([minima, np.zeros_like(alone)]), maxima, counts.one_in)

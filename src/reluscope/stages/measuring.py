@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reluscope import measures
 from reluscope.counts import CountsStore, open_counts
@@ -34,13 +35,12 @@ def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
     chosen = np.isin(counts.steps, spec.steps)
     values = np.full((int(chosen.sum()), len(counts.layer_names)), np.nan)
     errors = np.full_like(values, np.nan)
+    ends = {"initial": 0, "final": len(counts.steps) - 1}
     for layer in range(len(counts.layer_names)):
-        given: dict[str, Counts] = {}
-        if "initial" in measure.needs:
-            given["initial"] = counts.at(0, layer)
-        if "final" in measure.needs:
-            given["final"] = counts.at(-1, layer)
-        for row, now in enumerate(counts.over_time(layer, chosen)):
+        needed = {need: index for need, index in ends.items() if need in measure.needs}
+        read = {index: counts.at(index, layer) for index in set(needed.values())}
+        given = {need: read[index] for need, index in needed.items()}
+        for row, now in enumerate(_over_time(counts, layer, chosen, read)):
             if "previous" not in measure.needs or row > 0:
                 result = measure.function(counts=now, **given, **spec.options)
                 estimate = result if isinstance(result, Estimate) else Estimate(result, standard_error=0.0)
@@ -56,3 +56,18 @@ def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
         counts.stage,
         errors if counts.one_in > 1 else None,
     )
+
+
+def _over_time(
+    counts: CountsStore, layer: int, chosen: NDArray[np.bool_], read: Mapping[int, Counts]
+) -> Iterator[Counts]:
+    """One layer's counts at the chosen steps, in order; those that are read already are not read again.
+
+    Args:
+        read: counts by the index of their step.
+    """
+    unread = chosen.copy()
+    unread[list(read)] = False
+    others = counts.over_time(layer, unread)
+    for index in np.flatnonzero(chosen).tolist():
+        yield read[index] if index in read else next(others)

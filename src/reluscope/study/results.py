@@ -22,7 +22,7 @@ def counting_settings(run: Run, shard: str) -> dict[str, Any]:
 def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
     """All that determines a measure beside the counts, as its store keeps it; JSON types."""
     options = {**measures.find(measure.function).options, **measure.options}
-    return {"options": options, "steps": measure.steps.tolist()}
+    return {"options": options, "steps": measure.steps.tolist(), "code": measures.code(measure.function)}
 
 
 def check_results(study: Study, remembered: Callable[[str], bool] = lambda store: False) -> None:

@@ -1,0 +1,151 @@
+"""What a function does, as a digest of its source: its own definition and all that it uses, wherever in the package.
+
+The workflow gives it to the jobs of a measure, so that an edit reruns just what it touches: not the other functions of
+the same file, and nothing where only comments, docstrings or the layout change. Nothing is run: files are parsed.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from reluscope.sources import ROOT, absolute_module, module_files
+
+_ALL = "*"
+"""Every definition of a file."""
+
+Definition = tuple[Path, str]
+"""A file and the name that one of its top-level statements gives, or `_ALL`."""
+
+Resolve = Callable[[str, str | None], list[Path]]
+"""Files behind ``import module`` (the name None) or behind ``from module import name``, where `name` is no module
+itself; empty where the module's own file is all."""
+
+
+def digest(path: Path, name: str, resolve: Resolve = lambda module, name: []) -> str:
+    """16 hexadecimal digits that change when the function `name` of the file `path`, or anything that it uses, does.
+
+    What it uses is read from the names in its definition, in the definitions that these lead to, and so on, through
+    import statements into other files of the package; a class is one definition, a module imported as a whole is all of
+    its definitions. Top-level statements that give no name (a call, an ``if``) belong to each definition of their file.
+
+    Args:
+        resolve: finds the files behind names that a package takes from its modules by itself.
+    """
+    found: set[Definition] = set()
+    waiting: list[Definition] = [(path, name)]
+    while waiting:
+        definition = waiting.pop()
+        if definition not in found:
+            found.add(definition)
+            file = _parse(definition[0], definition[0].stat().st_mtime_ns)
+            waiting.extend(file.used_by(definition[1], resolve))
+    texts = sorted(
+        f"{path.relative_to(ROOT)}: {name}\n{_parse(path, path.stat().st_mtime_ns).text_of(name)}"
+        for path, name in found
+    )
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _File:
+    """The top-level statements of a file, without docstrings.
+
+    Attributes:
+        path: of the file.
+        named: those that give a name, by it.
+        nameless: the others.
+    """
+
+    path: Path
+    named: dict[str, list[ast.stmt]]
+    nameless: list[ast.stmt]
+
+    def statements(self, name: str) -> list[ast.stmt]:
+        """Of one definition, or of all."""
+        named = [self.named.get(name, [])] if name != _ALL else self.named.values()
+        return [*itertools.chain.from_iterable(named), *self.nameless]
+
+    def text_of(self, name: str) -> str:
+        return "\n".join(ast.unparse(statement) for statement in self.statements(name))
+
+    def used_by(self, name: str, resolve: Resolve) -> Iterator[Definition]:
+        """The definitions that one uses itself."""
+        for node in (node for statement in self.statements(name) for node in ast.walk(statement)):
+            if isinstance(node, ast.Name) and node.id in self.named:
+                yield self.path, node.id
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    files = resolve(alias.name, None) or module_files(alias.name)
+                    yield from ((file, _ALL) for file in files)
+            elif isinstance(node, ast.ImportFrom):
+                module = absolute_module(self.path, node)
+                for alias in node.names:
+                    yield from _imported(module, alias.name, resolve)
+
+
+def _imported(module: str, name: str, resolve: Resolve) -> Iterator[Definition]:
+    """What ``from module import name`` stands for."""
+    full = f"{module}.{name}"
+    if files := resolve(full, None) or module_files(full):
+        yield from ((file, _ALL) for file in files)
+        return
+    for file in resolve(module, name) or module_files(module):
+        yield file, name if name in _parse(file, file.stat().st_mtime_ns).named else _ALL
+
+
+@functools.cache
+def _parse(path: Path, modified: int) -> _File:
+    """A file, parsed once until it is edited."""
+    tree = _WithoutDocstrings().visit(ast.parse(path.read_bytes(), str(path)))
+    file = _File(path, {}, [])
+    for statement in (part for whole in tree.body for part in _split(whole)):
+        names = list(_names_given(statement))
+        for name in names:
+            file.named.setdefault(name, []).append(statement)
+        if not names:
+            file.nameless.append(statement)
+    return file
+
+
+def _split(statement: ast.stmt) -> list[ast.stmt]:
+    """An import of several names as one of each, so that who uses one of them does not use the others."""
+    match statement:
+        case ast.Import():
+            return [ast.Import([alias]) for alias in statement.names]
+        case ast.ImportFrom():
+            return [ast.ImportFrom(statement.module, [alias], statement.level) for alias in statement.names]
+    return [statement]
+
+
+def _names_given(statement: ast.stmt) -> Iterator[str]:
+    """The names that a top-level statement binds, as those that stand below an ``if`` or ``try`` too."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+    elif isinstance(statement, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name.partition(".")[0] for alias in statement.names)
+    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+    else:
+        for below in ast.iter_child_nodes(statement):
+            if isinstance(below, ast.stmt):
+                yield from _names_given(below)
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Takes away strings that stand alone."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.body:
+            node.body = [ast.Pass()]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
