@@ -41,31 +41,46 @@ class LayerChoice:
             return self.channel_axis
         return next((axis for pattern, axis in self.channel_axis.items() if fnmatchcase(name, pattern)), None)
 
-    def require_fit(self, found: Mapping[str, Activation]) -> None:
-        """Refuse a choice that does not fit the layers of a forward pass.
+    def require_layers(self, found: Mapping[str, Activation]) -> None:
+        """Refuse a choice that takes no layer of a forward pass, or includes names that it has not.
 
         Args:
-            found: the kind of activation of every layer that was called, counted or not, by its name.
+            found: the kind of activation of every layer that was called, taken or not, by its name.
 
         Raises:
-            ValueError: there is none, a pattern matches none, or none is left.
+            ValueError: one line that lists what there is.
         """
-        there = [name for name, activation in found.items() if self._may_take(activation)]
-        others = [f"{name} ({activation.name})" for name, activation in found.items() if name not in there]
-        on_request = f"; with signs=True also {_listed(others)}" if others else ""
+        there = self._countable(found)
         if not there:
             kinds = ", ".join(activation.name for activation in ACTIVATIONS if self._may_take(activation))
             raise ValueError(
                 f"expected the forward pass to call an activation, as a module or function of torch ({kinds}), but it "
-                f"called none{on_request}"
+                f"called none{self._on_request(found)}"
             )
-        axes = self.channel_axis if isinstance(self.channel_axis, Mapping) else ()
-        for key, patterns in (("include", self.include), ("exclude", self.exclude), ("channel_axis", axes)):
-            for pattern in _as_list(patterns):
-                if not any(fnmatchcase(name, pattern) for name in there):
-                    raise ValueError(f"{key}: {pattern!r} matches no layer; there are {_listed(there)}{on_request}")
+        self._require_matches("include", self.include, found)
         if not any(self.takes(name, found[name]) for name in there):
-            raise ValueError(f"include, exclude: they leave no layer; there are {_listed(there)}{on_request}")
+            raise ValueError(f"include, exclude: they leave no layer; there are {self._listing(found)}")
+
+    def require_use(self, found: Mapping[str, Activation]) -> None:
+        """Refuse other patterns that match no layer of all forward passes; arguments as those of `require_layers`."""
+        self._require_matches("exclude", self.exclude, found)
+        if isinstance(self.channel_axis, Mapping):
+            self._require_matches("channel_axis", self.channel_axis, found)
+
+    def _require_matches(self, key: str, patterns: str | Iterable[str], found: Mapping[str, Activation]) -> None:
+        for pattern in _as_list(patterns):
+            if not any(fnmatchcase(name, pattern) for name in self._countable(found)):
+                raise ValueError(f"{key}: {pattern!r} matches no layer; there are {self._listing(found)}")
+
+    def _countable(self, found: Mapping[str, Activation]) -> list[str]:
+        return [name for name, activation in found.items() if self._may_take(activation)]
+
+    def _listing(self, found: Mapping[str, Activation]) -> str:
+        return _shortened(self._countable(found)) + self._on_request(found)
+
+    def _on_request(self, found: Mapping[str, Activation]) -> str:
+        names = [f"{name} ({kind.name})" for name, kind in found.items() if not self._may_take(kind)]
+        return f"; with signs=True also {_shortened(names)}" if names else ""
 
     def _may_take(self, activation: Activation) -> bool:
         return self.signs or activation.is_piecewise_linear
@@ -75,6 +90,6 @@ def _as_list(patterns: str | Iterable[str]) -> list[str]:
     return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _shortened(names: Sequence[str]) -> str:
     more = len(names) - _LONGEST
     return ", ".join(names[:_LONGEST]) + (f" and {more} more" if more > 0 else "")

@@ -89,6 +89,7 @@ def watched(network: nn.Module, choice: LayerChoice | None = None) -> Iterator[W
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(after).remove)
         yield watcher
+    watcher.require_use()
 
 
 class Watcher(TorchFunctionMode):
@@ -97,6 +98,7 @@ class Watcher(TorchFunctionMode):
     def __init__(self, choice: LayerChoice, module_names: set[str]) -> None:
         super().__init__()
         self._choice, self._module_names = choice, module_names
+        self._found_ever: dict[str, Activation] = {}  # in all passes
         self._begin(None)
 
     def _begin(self, visit: Visit | None) -> None:
@@ -113,9 +115,14 @@ class Watcher(TorchFunctionMode):
         try:
             with self:
                 yield
-            self._choice.require_fit(self._found)
+            self._choice.require_layers(self._found)
         finally:
+            self._found_ever |= self._found
             self._begin(None)
+
+    def require_use(self) -> None:
+        """Refuse patterns of the choice that matched nothing in any pass; not before the last one has ended."""
+        self._choice.require_use(self._found_ever)
 
     def __torch_function__(
         self,
