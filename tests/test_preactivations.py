@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reluscope.preactivations import counting_mode, device_of, observe
+from reluscope.preactivations import Site, counting_mode, device_of, observe
 
 
 def layers_of(network: nn.Module, batch: Tensor) -> list[tuple[int, str, Tensor]]:
     seen: list[tuple[int, str, Tensor]] = []
-    with observe(network, lambda index, name, tensor: seen.append((index, name, tensor.clone()))), torch.no_grad():
+    with observe(network, lambda site, tensor: seen.append((site.index, site.name, tensor.clone()))), torch.no_grad():
         network(batch)
     return seen
 
@@ -72,19 +72,19 @@ def test_every_activation_of_the_study_is_found(activation: nn.Module) -> None:
 
 
 def test_no_activation_module_is_an_error_that_says_what_was_sought() -> None:
-    with pytest.raises(ValueError, match=r"activation module \(ReLU, ReLU6, LeakyReLU, PReLU\), but Linear has none"):
+    with pytest.raises(ValueError, match=r"module or function of torch \(ReLU, LeakyReLU, .*\), but it called none$"):
         layers_of(nn.Linear(2, 2), torch.zeros(1, 2))
 
 
 def test_hooks_are_removed_also_when_visit_raises() -> None:
     network = Reuser()
 
-    def visit(index: int, name: str, tensor: Tensor) -> None:
-        raise KeyError(name)
+    def visit(site: Site, tensor: Tensor) -> None:
+        raise KeyError(site.name)
 
     with pytest.raises(KeyError), observe(network, visit):
         network(torch.zeros(2, 3))
-    assert all(not module._forward_pre_hooks for module in network.modules())
+    assert all(not module._forward_pre_hooks and not module._forward_hooks for module in network.modules())
     assert all(not module._forward_pre_hooks_with_kwargs for module in network.modules())
 
 

@@ -6,7 +6,7 @@ NumPy only, so that measuring and drawing never import torch.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Never
 
 import numpy as np
@@ -67,11 +67,14 @@ class PatternCounts:
     """Every pattern that one layer showed at one step, and how often.
 
     Attributes:
-        layer_name: the layer's readable name, its module path.
+        layer_name: the layer's readable name, the path of its module or of the module that calls the function.
         keys: the distinct patterns, strictly ascending; uint16, uint32 or uint64 (`key_dtype`). Shape [distinct].
         counts: how often each occurs, at least 1. int64, shape [distinct].
         num_channels: channels of the layer.
-        height, width: positions of one image; 1 and 1 where the pre-activation is [n, features].
+        height, width: positions of one image; 1 and 1 where the pre-activation is [n, features], tokens and 1 where it
+            is a sequence.
+        channel_axis: the axis of the pre-activation that held the channels, from 0.
+        bit: what it means that a bit is 1, in words: ``"input of ReLU > 0"``, ``"sign of the input of GELU"``.
     """
 
     layer_name: str
@@ -80,6 +83,8 @@ class PatternCounts:
     num_channels: int
     height: int = 1
     width: int = 1
+    channel_axis: int = 1
+    bit: str = "input > 0"
 
     one_in: ClassVar[int] = 1  # all of pattern space is kept
 
@@ -132,9 +137,7 @@ class PatternCounts:
             ValueError: `one_in` is not at least 2.
         """
         kept = is_sampled(self.keys, one_in)
-        sample = PatternCounts(
-            self.layer_name, self.keys[kept], self.counts[kept], self.num_channels, self.height, self.width
-        )
+        sample = replace(self, keys=self.keys[kept], counts=self.counts[kept])
         return SampledCounts(sample, one_in, self.num_positions, self.num_distinct, self.largest_count, self.entropy)
 
     def __repr__(self) -> str:
@@ -182,6 +185,14 @@ class SampledCounts:
     @property
     def width(self) -> int:
         return self.sample.width
+
+    @property
+    def channel_axis(self) -> int:
+        return self.sample.channel_axis
+
+    @property
+    def bit(self) -> str:
+        return self.sample.bit
 
     @property
     def key_kind(self) -> KeyKind:

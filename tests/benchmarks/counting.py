@@ -41,7 +41,7 @@ from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.heap import freed_memory_kept
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.data import DataSpec, load
-from reluscope.preactivations import counting_mode, observe
+from reluscope.preactivations import Site, counting_mode, observe
 
 PAPER_SLOTS = 300_000_000
 """Slots of all layers' lists together in Figures 1 and 3 of the paper."""
@@ -63,15 +63,15 @@ def packing(network: nn.Module, images: Tensor, size: int, at_once: int) -> None
     passes = forward_passes(len(images), size, at_once)
     buffers = KeyBuffers(num_batches=len(passes) + 1, limit=1 << 40)  # one more, so that the last is never sorted
 
-    def visit(index: int, name: str, preactivation: Tensor) -> None:
-        if index == len(counters):
+    def visit(site: Site, preactivation: Tensor) -> None:
+        if site.index == len(counters):
             counter = counter_type("auto", preactivation.device)
             counters.append(counter(preactivation.shape[1], preactivation.device, buffers))
-        counters[index].add(preactivation)
+        counters[site.index].add(preactivation)
 
     with counting_mode(network):
         for start, stop, num_batches in passes:
-            with observe(network, visit), batch_norm_in_groups(num_batches):
+            with batch_norm_in_groups(num_batches), observe(network, visit):
                 network(images[start:stop])
             buffers.end_batch()
 
@@ -80,15 +80,15 @@ def hash_list(network: nn.Module, images: Tensor, size: int, slots: int) -> list
     """Algorithm 1 in each layer and batch; int32 counts by layer, shape [slots]."""
     totals: list[Tensor] = []
 
-    def visit(index: int, name: str, preactivation: Tensor) -> None:
+    def visit(site: Site, preactivation: Tensor) -> None:
         powers = 2 ** torch.arange(preactivation.shape[1], device=preactivation.device)
         patterns = ((preactivation > 0).movedim(1, -1).long() * powers).sum(-1).flatten()
         counts = torch.zeros(slots, dtype=torch.int32, device=preactivation.device)
         counts.index_add_(0, patterns % slots, torch.ones_like(patterns, dtype=torch.int32))
-        if index == len(totals):
+        if site.index == len(totals):
             totals.append(counts)
         else:
-            totals[index] += counts
+            totals[site.index] += counts
 
     with counting_mode(network):
         for batch in images.split(size):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,25 @@ def write(folder: Path, steps: list[int], counts_of=counts_of, **attributes) -> 
         store.append(counts_of(step))
     store.finish()
     return folder / f"{steps[0]:08d}.zarr"
+
+
+def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path: Path) -> None:
+    """Stores made before they were have neither."""
+
+    def described(step: int) -> list[PatternCounts]:
+        return [replace(counts, channel_axis=2, bit="input of Hardtanh > -1") for counts in counts_of(step)]
+
+    path = write(tmp_path, [0, 3], described)
+    for layer in range(len(LAYERS)):
+        for counts in (open_counts(path).at(1, layer), next(open_counts(path).over_time(layer))):
+            assert (counts.channel_axis, counts.bit) == (2, "input of Hardtanh > -1")
+    metadata = json.loads((path / "zarr.json").read_text())
+    for layer in range(len(LAYERS)):
+        attributes = metadata["consolidated_metadata"]["metadata"][f"layer{layer:03d}"]["attributes"]
+        del attributes["channel_axis"], attributes["bit"]
+    (path / "zarr.json").write_text(json.dumps(metadata))
+    (before,) = {(counts.channel_axis, counts.bit) for counts in (open_counts(path).at(0, layer) for layer in range(4))}
+    assert before == (1, "input > 0")
 
 
 def assert_same(one: PatternCounts, other: PatternCounts) -> None:

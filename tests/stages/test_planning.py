@@ -35,6 +35,13 @@ def test_sizes_of_resnet20_on_cifar10() -> None:
     assert size.operations == 2 * (convolutions + 64 * 10)
 
 
+def test_only_the_chosen_layers_take_room() -> None:
+    layers = json.dumps({"include": ["stage2.*"]})
+    size = _size_of(json.dumps({"name": "resnet20"}), DATA, layers)
+    assert size.positions == 1024 + 5 * 256  # the first block's first activation stands before its stride
+    assert size.operations == _size_of(json.dumps({"name": "resnet20"}), DATA).operations
+
+
 def test_a_run_costs_what_its_settings_say() -> None:
     cost = cost_of(study().runs["a-seed0"], checkpoints=3)
     assert (cost.trainings, cost.steps, cost.checkpoints) == (1, 78_200, 3)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from study_configs import CONFIG, changed
 
-from reluscope.study import ConfigError, Study, check, resolve
+from reluscope.study import ConfigError, Study, check, counting_settings, resolve
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +283,31 @@ def test_what_is_no_such_number_comes_with_no_advice(schema, path, written) -> N
 def test_bounds_of_a_run_named_like_a_share_are_no_shares(schema) -> None:
     with pytest.raises(ConfigError, match=r"^runs\.shares\.seeds\.0: expected at least 0, got -1$"):
         check(changed("runs", "shares", to={"network": "resnet8", "seeds": [-1]}), schema)
+
+
+def test_a_run_may_choose_its_own_layers(schema) -> None:
+    """What is counted is a setting of the store where it is given, and no setting where it is not."""
+    config = changed("counting", "layers", to={"include": ["stage1.*"], "channel_axis": {"*": -1}})
+    config["runs"]["b"]["layers"] = {"exclude": ["activation"], "signs": True}
+    runs = study(config, schema).runs
+    settings = {name: counting_settings(run, next(iter(run.shards))) for name, run in runs.items()}
+    assert settings["a-seed0"]["layers"] == {"include": ["stage1.*"], "channel_axis": {"*": -1}}
+    assert settings["b-seed0"]["layers"] == {"exclude": ["activation"], "signs": True}
+    plain = study(CONFIG, schema).runs["a-seed0"]
+    assert "layers" not in counting_settings(plain, next(iter(plain.shards)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ({"include": []}, r"^counting\.layers\.include: expected at least 1 entry, got none$"),
+        ({"includes": ["a"]}, r"^counting\.layers: unknown key 'includes'; did you mean 'include'\?"),
+        ({"channel_axis": {"a": "last"}}, r"^counting\.layers\.channel_axis\.a: expected a whole number, got 'last'$"),
+    ],
+)
+def test_a_choice_of_layers_that_cannot_be_is_one_line(schema, layers: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(changed("counting", "layers", to=layers), schema)
 
 
 def test_every_pattern_of_the_schema_is_that_of_names(repository: Path) -> None:

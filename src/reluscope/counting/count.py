@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,13 +14,14 @@ from tqdm import tqdm
 from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.heap import freed_memory_kept
+from reluscope.counting.layout import Layout, for_engine, layout_of
 from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
 from reluscope.patterns import PatternCounts
-from reluscope.preactivations import counting_mode, device_of, observe
+from reluscope.preactivations import LayerChoice, Site, counting_mode, device_of, watched
 
 
 class Images(Protocol):
-    """A float tensor [n, ...], or anything else whose slices are such tensors."""
+    """A tensor [n, ...], or anything else whose slices are such tensors."""
 
     def __len__(self) -> int: ...
 
@@ -30,6 +33,10 @@ def count_patterns(
     images: Images,
     batch_size: int = 128,
     *,
+    include: str | Sequence[str] = "*",
+    exclude: str | Sequence[str] = (),
+    channel_axis: int | Mapping[str, int] | None = None,
+    signs: bool = False,
     engine: str = "auto",
     batches_at_once: int = 1,
     buffer_bytes: int = BUFFER_BYTES,
@@ -45,11 +52,17 @@ def count_patterns(
     (a key takes 2, 4 or 8, its count 4, and while two sorted runs are merged both and their union are there).
 
     Args:
-        network: any module whose forward pass calls activation modules (`reluscope.preactivations.ACTIVATIONS`) on
-            pre-activations [n, channels, height, width] or [n, features].
-        images: float tensor [n, ...], or an object with len() whose slices are such tensors. Batches move to the
-            network's device; dtype and memory format stay.
+        network: any module whose forward pass calls activations, as modules or functions of torch
+            (`reluscope.preactivations.observe` says which, and how layers are named), on pre-activations of any shape.
+        images: tensor [n, ...], or an object with len() whose slices are such tensors; also integers, such as tokens.
+            Batches move to the network's device; dtype and memory format stay.
         batch_size: images in a batch.
+        include, exclude: names of layers, or patterns of names (`*`, `?`, `[ab]`): those are counted that match one of
+            `include` and none of `exclude`. A layer left out may change from batch to batch.
+        channel_axis: the axis of a pre-activation that holds its channels, for all layers or by pattern of names. Where
+            it is not given it is found: axis 1 after convolutions and of images, the last after linear layers and of
+            sequences [n, tokens, features].
+        signs: also count the activations that are not piecewise linear (GELU, SiLU, ...): the signs of their inputs.
         engine: "auto" (numba on the CPU, Triton on a GPU where it works, torch elsewhere), "numpy", "numba", "torch" or
             "triton". All give the same counts.
         batches_at_once: batches that pass through the network together, each still normalised by its own statistics;
@@ -63,24 +76,27 @@ def count_patterns(
         One PatternCounts a layer, in forward order.
 
     Raises:
-        ValueError: no images, no activation, an unknown engine, a pre-activation of another shape, or batches that
-            reach different layers.
-        TypeError: a size is not an integer, or a batch is not a float tensor.
+        ValueError: no images, no activation, an unknown engine, a pattern that matches no layer, a pre-activation whose
+            axes cannot be told, or batches that reach different layers.
+        TypeError: a size is not an integer, or a batch is not a tensor.
     """
     _require_positive(batch_size=batch_size, batches_at_once=batches_at_once, buffer_bytes=buffer_bytes)
     if len(images) == 0:
         raise ValueError("images: expected at least one image, but got none")
+    choice = LayerChoice(include, exclude, channel_axis, signs)
     device = device_of(network)
     passes = forward_passes(len(images), batch_size, batches_at_once)
     counter = counter_type(engine, device)
     buffers = KeyBuffers(len(passes), buffer_bytes, torch.get_num_threads() if counter.settles_in_threads else 1)
     layers = _Layers(counter, buffers)
     bar = tqdm(total=len(images), desc="counting", unit="image", disable=None if progress else True)
-    with counting_mode(network), freed_memory_kept(), bar:
+    with counting_mode(network), watched(network, choice) as watcher, freed_memory_kept(), bar:
         for start, stop, num_batches in passes:
             batch = _as_batch(images[start:stop]).to(device)
-            with observe(network, layers.visit), batch_norm_in_groups(num_batches):
+            visit = partial(layers.visit, stop - start)
+            with batch_norm_in_groups(num_batches), watcher.forward_pass(visit):
                 network(batch)
+                layers.require_all_visited()
             layers.end_pass()
             bar.update(stop - start)
     return layers.result()
@@ -108,21 +124,28 @@ def forward_passes(num_images: int, batch_size: int, batches_at_once: int) -> li
 
 def _as_batch(batch: Any) -> Tensor:
     if not isinstance(batch, Tensor):
-        raise TypeError(f"images: expected slices to be float tensors, but got {type(batch).__name__}")
-    if not batch.is_floating_point():
-        raise TypeError(f"images: expected slices to be float tensors, but got {batch.dtype}")
+        raise TypeError(f"images: expected slices to be tensors, but got {type(batch).__name__}")
     return batch
 
 
 @dataclass(frozen=True)
 class _Layer:
-    name: str
-    shape: tuple[int, ...]  # one image's pre-activation: (channels, height, width) or (features,)
+    site: Site
+    layout: Layout
     counter: Counter
 
     def result(self) -> PatternCounts:
         keys, counts = self.counter.result()
-        return PatternCounts(self.name, keys, counts, *self.shape)
+        return PatternCounts(
+            self.site.name,
+            keys,
+            counts,
+            num_channels=self.layout.channels,
+            height=self.layout.height,
+            width=self.layout.width,
+            channel_axis=self.site.channel_axis,
+            bit=self.site.bit,
+        )
 
 
 class _Layers:
@@ -132,46 +155,46 @@ class _Layers:
         self._counter = counter
         self._buffers = buffers
         self._layers: list[_Layer] = []
-        self._is_first_batch = True
+        self._is_first_pass = True
         self._num_visited = 0
 
-    def visit(self, index: int, layer_name: str, preactivation: Tensor) -> None:
-        shape = tuple(preactivation.shape[1:])
-        if preactivation.ndim not in (2, 4):
+    def visit(self, num_images: int, site: Site, preactivation: Tensor) -> None:
+        try:
+            layout = layout_of(preactivation.shape, site.channel_axis, num_images)
+        except ValueError as error:
+            raise ValueError(f"Layer {site.name!r}: {error}") from error
+        if self._is_first_pass:
+            counter = self._counter(layout.channels, preactivation.device, self._buffers)
+            self._layers.append(_Layer(site, layout, counter))
+        elif site.index >= len(self._layers):
             raise ValueError(
-                f"Layer {layer_name!r}: expected a pre-activation of shape [images, channels, height, width] or "
-                f"[images, features], but got {list(preactivation.shape)}"
+                f"Layer {site.name!r}: expected the {len(self._layers)} layers of the first batch, "
+                f"but a later batch reached one more; exclude what is not called in every batch"
             )
-        if self._is_first_batch:
-            counter = self._counter(shape[0], preactivation.device, self._buffers)
-            self._layers.append(_Layer(layer_name, shape, counter))
-        elif index >= len(self._layers):
+        first = self._layers[site.index]
+        if _is_other(site, layout, first):
             raise ValueError(
-                f"Layer {layer_name!r}: expected the {len(self._layers)} layers of the first batch, "
-                f"but a later batch reached one more"
+                f"Layer {first.site.name!r} (index {site.index}): expected {first.layout} as in the first batch, but a "
+                f"later batch reached {site.name!r} with {layout}; exclude what is not the same in every batch"
             )
-        elif (layer_name, shape) != (self._layers[index].name, self._layers[index].shape):
-            first = self._layers[index]
-            raise ValueError(
-                f"Layer {first.name!r} (index {index}): expected shape {list(first.shape)} an image as in the first "
-                f"batch, but a later batch reached {layer_name!r} with {list(shape)}"
-            )
-        self._layers[index].counter.add(preactivation)
-        self._num_visited = index + 1
+        first.counter.add(for_engine(site, preactivation))
+        self._num_visited = site.index + 1
 
-    def end_pass(self) -> None:
-        if not self._layers:
-            raise ValueError(
-                "count_patterns: expected the forward pass to call an activation module, but none was called"
-            )
+    def require_all_visited(self) -> None:
         if self._num_visited < len(self._layers):
             raise ValueError(
-                f"Layer {self._layers[self._num_visited].name!r}: expected in every batch as in the first, "
-                f"but a later batch did not reach it"
+                f"Layer {self._layers[self._num_visited].site.name!r}: expected in every batch as in the first, "
+                f"but a later batch did not reach it; exclude what is not called in every batch"
             )
-        self._is_first_batch = False
+
+    def end_pass(self) -> None:
+        self._is_first_pass = False
         self._num_visited = 0
         self._buffers.end_batch()
 
     def result(self) -> list[PatternCounts]:
         return [layer.result() for layer in self._layers]
+
+
+def _is_other(site: Site, layout: Layout, first: _Layer) -> bool:
+    return (site.name, site.channel_axis, layout) != (first.site.name, first.site.channel_axis, first.layout)

@@ -32,7 +32,10 @@ class Counter(Protocol):
     def __init__(self, num_channels: int, device: torch.device, buffers: KeyBuffers) -> None: ...
 
     def add(self, preactivation: Tensor) -> None:
-        """Takes one batch [n, channels, height, width] or [n, channels]; done with the tensor when it returns."""
+        """Takes one batch [n, channels, height, width] or [n, channels]; done with the tensor when it returns.
+
+        A bit is 1 where a value is > 0; any float dtype, or uint8.
+        """
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         """The distinct keys, strictly ascending, of dtype `key_dtype(num_channels)`, and their counts.

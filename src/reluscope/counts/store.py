@@ -61,7 +61,7 @@ class CountsStore:
         first_index = 0
         for shard in range(len(self._shards)):
             keys, counts, indptr = self._arrays(shard, layer)
-            exact = self._exact(shard, layer)
+            exact, about = self._exact(shard, layer), self._about(shard, layer)
             wanted = (
                 np.ones(len(indptr) - 1, bool)
                 if chosen is None
@@ -80,7 +80,7 @@ class CountsStore:
                 read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
                 for row in taken:
                     part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
-                    yield self._counts(layer, read_keys[part], read_counts[part], exact, row)
+                    yield self._counts(layer, read_keys[part], read_counts[part], about, exact, row)
 
     def at(self, index: int, layer: int) -> Counts:
         """One layer's counts at the `index`-th counted step; negative indices count from the end."""
@@ -92,7 +92,8 @@ class CountsStore:
         span = slice(int(indptr[row]), int(indptr[row + 1]))
         steps = self.steps[index : index + 1]
         read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
-        return self._counts(layer, read_keys, read_counts, self._exact(shard, layer), row)
+        about, exact = self._about(shard, layer), self._exact(shard, layer)
+        return self._counts(layer, read_keys, read_counts, about, exact, row)
 
     def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
         group = self._group(shard, layer)
@@ -102,13 +103,24 @@ class CountsStore:
         """What a store of samples keeps of all patterns; nothing where it keeps all.  Each of shape [step]."""
         return {name: _values(self._group(shard, layer), name) for name in EXACT} if self.one_in > 1 else {}
 
+    def _about(self, shard: int, layer: int) -> dict[str, Any]:
+        """What a layer's counts say beside the tables of all layers; stores made earlier say less."""
+        attributes = self._group(shard, layer).attrs
+        return {name: attributes[name] for name in ("channel_axis", "bit") if name in attributes}
+
     def _group(self, shard: int, layer: int) -> zarr.Group:
         group = self._shards[shard][layer_group(layer)]
         assert isinstance(group, zarr.Group)
         return group
 
     def _counts(
-        self, layer: int, keys: NDArray[Any], counts: NDArray[Any], exact: dict[str, NDArray[Any]], row: int
+        self,
+        layer: int,
+        keys: NDArray[Any],
+        counts: NDArray[Any],
+        about: dict[str, Any],
+        exact: dict[str, NDArray[Any]],
+        row: int,
     ) -> Counts:
         kept = PatternCounts(
             layer_name=self.layer_names[layer],
@@ -117,6 +129,7 @@ class CountsStore:
             num_channels=int(self.num_channels[layer]),
             height=int(self.height[layer]),
             width=int(self.width[layer]),
+            **about,
         )
         if not exact:
             return kept

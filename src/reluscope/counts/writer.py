@@ -121,6 +121,8 @@ class CountsWriter:
                 "num_positions": positions,
                 "height": counts.height,
                 "width": counts.width,
+                "channel_axis": counts.channel_axis,
+                "bit": counts.bit,
             }
             group = self._group.create_group(layer_group(i), attributes=attributes)
             kinds = {

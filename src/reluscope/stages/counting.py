@@ -62,7 +62,12 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
         for step in steps[first:].tolist():
             store.load_into(network, step)
             counts = count_patterns(
-                network, images, run.batch_size, batches_at_once=at_once, buffer_bytes=run.buffer_mb << 20
+                network,
+                images,
+                run.batch_size,
+                batches_at_once=at_once,
+                buffer_bytes=run.buffer_mb << 20,
+                **run.layers,
             )
             writer.append(counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts])
             done = writer.num_counted - first

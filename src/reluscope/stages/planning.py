@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reluscope.data.spec import DataSpec, image_shape
 from reluscope.networks import build_network
-from reluscope.preactivations import observe
+from reluscope.preactivations import LayerChoice, Site, observe
 from reluscope.study import Run, Study
 
 BYTES_A_PARAMETER = 4 * 0.575
@@ -96,7 +96,7 @@ def _cells(cost: Cost, machine: Machine) -> Iterable[str]:
 def cost_of(run: Run, checkpoints: int) -> Cost:
     """What one run costs of which `checkpoints` steps are counted."""
     spec, timeline = run.spec, run.spec.timeline()
-    size = _size_of(json.dumps(dict(spec.network)), spec.data)
+    size = _size_of(json.dumps(dict(spec.network)), spec.data, json.dumps(dict(run.layers)))
     images = timeline.num_images
     return Cost(
         trainings=1,
@@ -122,14 +122,18 @@ class _Size:
 
 
 @functools.cache  # the seeds of a run have one size
-def _size_of(network: str, data: DataSpec) -> _Size:
+def _size_of(network: str, data: DataSpec, layers: str = "{}") -> _Size:
     """Builds the network without memory for its values, and lets an image without values through."""
     shape = image_shape(data)
     with torch.device("meta"):
         built = build_network(in_channels=shape[0], **json.loads(network)).eval()
         image = torch.empty(1, *shape)
     positions: list[int] = []
+
+    def visit(site: Site, preactivation: torch.Tensor) -> None:
+        positions.append(preactivation.numel() // preactivation.shape[site.channel_axis])
+
     with torch.no_grad(), FlopCounterMode(display=False) as counter:  # noqa: SIM117 - the counter must be outside
-        with observe(built, lambda index, name, preactivation: positions.append(preactivation[0, 0].numel())):
+        with observe(built, visit, LayerChoice(**json.loads(layers))):
             built(image)
     return _Size(sum(p.numel() for p in built.parameters()), sum(positions), counter.get_total_flops())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -32,6 +32,7 @@ class Run:
         batch_size: images a batch when counting; batch-norm statistics are taken over it.
         buffer_mb: 2**20 bytes in which keys wait to be sorted when counting.
         one_in: 1 / one_in of pattern space is kept of what was counted; 1 keeps all.
+        layers: which layers are counted, and how: arguments of `count_patterns`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Run:
     batch_size: int
     buffer_mb: int = 1024
     one_in: int = 1
+    layers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
@@ -297,7 +299,8 @@ def _run(
     shard_length = counting.get("shard_length", schedule.default_shard_length(timeline))
     batch_size = counting.get("batch_size", 128)
     buffer_mb, one_in = counting.get("buffer_mb", 1024), _one_in(counting.get("sample"))
-    return Run(name, entry["title"], spec, steps, shard_length, batch_size, buffer_mb, one_in)
+    layers = entry.get("layers", counting.get("layers", {}))
+    return Run(name, entry["title"], spec, steps, shard_length, batch_size, buffer_mb, one_in, layers)
 
 
 def _one_in(sample: str | None) -> int:

@@ -1,0 +1,60 @@
+"""The pre-activation of any layer as the engines take it, and its positions in one image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reluscope.preactivations import Site
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Channels of a layer, and its positions in one image."""
+
+    channels: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.channels} channels at {self.height} x {self.width} positions"
+
+
+def layout_of(shape: torch.Size, channel_axis: int, num_images: int) -> Layout:
+    """Channels, height and width, which are 1 for plain features; the tokens of a sequence are the height.
+
+    Images stand on the first axis, several rows each where windows of an image, or frames, were folded into it; or on
+    the second of a sequence [tokens, n, features]. Of more than two axes of positions the last is the width.
+
+    Raises:
+        ValueError: no axis holds the images.
+    """
+    positions = [size for axis, size in enumerate(shape) if axis != channel_axis]
+    is_sequence = len(shape) == 3 and channel_axis == 2
+    if num_images in positions[: 2 if is_sequence else 1]:
+        positions.remove(num_images)
+    elif positions and positions[0] % num_images == 0:
+        positions[0] //= num_images
+    else:
+        raise ValueError(
+            f"expected an axis of the batch's {num_images} images, or a multiple of it, beside the channels on axis "
+            f"{channel_axis}, but got shape {list(shape)}; give channel_axis, or exclude the layer"
+        )
+    *rows, width = positions if len(positions) > 1 else [*positions, 1]
+    return Layout(shape[channel_axis], math.prod(rows), width)
+
+
+def for_engine(site: Site, preactivation: Tensor) -> Tensor:
+    """[n, channels, height, width] or [positions, channels], > 0 where the bit is 1; a view wherever possible.
+
+    Above another threshold than 0 the comparison itself is handed over, as uint8, because a difference is rounded.
+    """
+    values = preactivation if site.threshold == 0 else (preactivation > site.threshold).view(torch.uint8)
+    if site.channel_axis == 1 and values.ndim in (2, 4):
+        return values
+    if site.channel_axis == 1:
+        return values.flatten(2).unsqueeze(-1)
+    return values.movedim(site.channel_axis, -1).flatten(0, -2)

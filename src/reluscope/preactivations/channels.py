@@ -1,0 +1,131 @@
+"""Which axis of a pre-activation holds the channels, as far as the functions tell that made it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+FIRST: frozenset[Callable[..., Any]] = frozenset(
+    [
+        *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
+        *(F.batch_norm, F.instance_norm, F.group_norm),
+    ]
+)
+"""Functions whose result has its channels on axis 1."""
+
+LAST: frozenset[Callable[..., Any]] = frozenset(
+    [
+        *(F.linear, F.bilinear, F.embedding, F.layer_norm, F.rms_norm, F.multi_head_attention_forward),
+        *(torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm),
+    ]
+)
+"""Functions whose result has its channels on the last axis."""
+
+_MOVING: frozenset[Callable[..., Any]] = frozenset(
+    [
+        getattr(home, name)
+        for home in (torch, Tensor)
+        for name in ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "flatten", "unsqueeze")
+    ]
+    + [getattr(Tensor, name).__get__ for name in ("T", "mT")]
+)
+"""Functions that move whole axes, whatever their sizes."""
+
+_RESHAPING: frozenset[Callable[..., Any]] = frozenset(
+    [torch.reshape, Tensor.reshape, Tensor.reshape_as, Tensor.view, Tensor.view_as, torch.einsum]
+)
+"""Functions whose axes may mean anything, also where there are as many as before."""
+
+_SIZES = (2, 3, 5, 7, 11, 13, 17, 19)  # of a tensor whose axes are told apart by them, merged ones too
+
+
+class ChannelAxes:
+    """The channel axis of each tensor of a forward pass.
+
+    Convolutions and norms over channels put it on axis 1, linear layers and layer-norm on the last; functions that keep
+    the number of axes keep it, and those that move axes take it along. Where a tensor comes from none of these, axis 1
+    is taken of [n, features], [n, channels, height, width] and [n, channels, depth, height, width], the last axis of
+    [n, tokens, features].
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Tensor], int | None]] = {}  # None: reshaped since
+
+    def of(self, tensor: Tensor) -> int:
+        """The axis, from 0.
+
+        Raises:
+            ValueError: it cannot be told.
+        """
+        if tensor.ndim < 2:
+            raise ValueError(f"expected an axis of images and one of channels, but got shape {list(tensor.shape)}")
+        if tensor.ndim == 2:
+            return 1
+        if not self._is_known(tensor):
+            return 2 if tensor.ndim == 3 else 1
+        axis = self._known[id(tensor)][1]
+        if axis is None:
+            raise ValueError(
+                f"it cannot be told which axis of {list(tensor.shape)} holds the channels, because they were reshaped "
+                f"after the convolution or linear layer before; give channel_axis"
+            )
+        return axis
+
+    def follow(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], result: object
+    ) -> None:
+        """Learn from one call."""
+        for tensor in _tensors([result]):
+            if function in FIRST:
+                self._learn(tensor, 1)
+            elif function in LAST:
+                self._learn(tensor, tensor.ndim - 1)
+            elif sources := [source for source in _tensors([*args, *kwargs.values()]) if self._is_known(source)]:
+                self._learn(tensor, self._inherited(function, args, kwargs, sources, tensor))
+
+    def _inherited(
+        self,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        sources: Sequence[Tensor],
+        result: Tensor,
+    ) -> int | None:
+        if function in _RESHAPING:
+            return None
+        if function in _MOVING:
+            return _moved(function, args, kwargs, self._known[id(sources[0])][1])
+        axes = {self._known[id(source)][1] for source in sources if source.ndim == result.ndim} - {None}
+        return axes.pop() if len(axes) == 1 else None
+
+    def _learn(self, tensor: Tensor, axis: int | None) -> None:
+        self._known[id(tensor)] = (weakref.ref(tensor), axis)
+
+    def _is_known(self, tensor: Tensor) -> bool:
+        known = self._known.get(id(tensor))
+        return known is not None and known[0]() is tensor  # another tensor may have got the id since
+
+
+def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
+    """The tensors among some values, and in the lists and tuples among them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _moved(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], axis: int | None
+) -> int | None:
+    """Where a function of axes moves one of them, as a tensor without content shows."""
+    if axis is None or not args or args[0].ndim > len(_SIZES):
+        return None
+    probe = torch.empty(_SIZES[: args[0].ndim], device="meta")
+    shape = list(function(probe, *args[1:], **kwargs).shape)
+    return shape.index(_SIZES[axis]) if _SIZES[axis] in shape else None

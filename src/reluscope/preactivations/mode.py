@@ -1,0 +1,46 @@
+"""The state in which a network is counted, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def counting_mode(network: nn.Module) -> Iterator[None]:
+    """Prepares `network` for counting, and afterwards puts back every bit that this or a forward pass changed.
+
+    Inside: no gradients; batch-norm in training mode, so that each batch is normalised by its own statistics, and
+    all else in evaluation mode, so that dropout is off. Restored, also after an exception: each module's mode, each
+    buffer (identity and content: batch-norm's running statistics), and torch's random state.
+    """
+    modules = list(network.modules())
+    modes = [module.training for module in modules]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in modules
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
+    ]
+    device = device_of(network)
+    try:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for module in modules:  # not network.eval(): an overridden train() may do more than set the flag
+                module.training = isinstance(module, _BatchNorm)
+            yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+        with torch.no_grad():
+            for module, name, buffer, content in buffers:
+                module._buffers[name] = buffer.copy_(content)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """The device of the network's first parameter or buffer; the CPU where it has neither."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        return tensor.device
+    return torch.device("cpu")
