@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
+import itertools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,22 +84,23 @@ def open_arrays(path: Path) -> ArrayData:
 def content_digest(path: Path) -> str:
     """Tells contents apart without reading all: names and sizes of all files, and 64 blocks of 1 MiB, evenly spaced.
 
-    Files of up to 64 MiB in all are read in full, except in a Zarr store of many chunks, where a block ends with its
-    chunk.
+    What takes up to 64 MiB in all is read in full.
     """
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     sizes = [file.stat().st_size for file in files]
+    ends = list(itertools.accumulate(sizes))
     digest = hashlib.sha256()
     for file, size in zip(files, sizes, strict=True):
         digest.update(f"{file.relative_to(path)} {size}\n".encode())
-    ends = np.cumsum(sizes)
-    last = max(int(ends[-1]) - _DIGESTED_BYTES, 0)
-    blocks = min(_DIGESTED_BLOCKS, -(-int(ends[-1]) // _DIGESTED_BYTES))
-    for start in np.linspace(0, last, max(blocks, 1), dtype=np.int64):
-        number = int(np.searchsorted(ends, start, side="right"))
-        with files[number].open("rb") as opened:
-            opened.seek(int(start - ends[number] + sizes[number]))
-            digest.update(opened.read(_DIGESTED_BYTES))
+    blocks = min(_DIGESTED_BLOCKS, -(-ends[-1] // _DIGESTED_BYTES))
+    for start in np.linspace(0, max(ends[-1] - _DIGESTED_BYTES, 0), blocks, dtype=np.int64).tolist():
+        stop = min(start + _DIGESTED_BYTES, ends[-1])
+        while start < stop:  # through as many files as the block takes
+            number = bisect.bisect_right(ends, start)
+            with files[number].open("rb") as opened:
+                opened.seek(start - (ends[number] - sizes[number]))
+                digest.update(opened.read(stop - start))
+            start = ends[number]
     return digest.hexdigest()[:16]
 
 
