@@ -110,7 +110,7 @@ def _found(path: Path) -> Mapping[str, StoredArray]:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             return {name: _Zipped.of(path, archive, name) for name in names}
     if path.is_file():
-        return {"images": _Mapped(np.load(path, mmap_mode="r", allow_pickle=False))}
+        return {"images": _Mapped.of(path)}
     if any((path / file).is_file() for file in _ZARR_FILES):
         import zarr  # here, because it takes half a second that no other data need wait
 
@@ -118,8 +118,7 @@ def _found(path: Path) -> Mapping[str, StoredArray]:
         if isinstance(found, zarr.Array):
             return {"images": _Chunked(found)}
         return {name: _Chunked(array) for name, array in found.arrays()}
-    files = {file.stem: file for file in path.glob("*.npy")}
-    return {name: _Mapped(np.load(file, mmap_mode="r", allow_pickle=False)) for name, file in files.items()}
+    return {file.stem: _Mapped.of(file) for file in path.glob("*.npy")}
 
 
 def _check(data: ArrayData, path: Path) -> None:
@@ -151,20 +150,23 @@ def _check(data: ArrayData, path: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Mapped:
-    """A .npy, of which the operating system reads what is touched."""
+    """A .npy, mapped only while it is read, so that what was read does not count as the process's memory."""
 
-    array: NDArray
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.array.dtype
+    @classmethod
+    def of(cls, path: Path) -> _Mapped:
+        array = _map(path)
+        return cls(path, array.shape, array.dtype)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
-        return np.asarray(self.array[indices])
+        return np.asarray(_map(self.path)[indices])
+
+
+def _map(path: Path) -> NDArray:
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 @dataclass(frozen=True, eq=False)
