@@ -88,7 +88,7 @@ class Dataset:
 
 
 def channel_statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and (population) standard deviation of each channel, in units of 0..1, from exact integer sums.
+    """Mean and (population) standard deviation of each channel, in units of 0..1, from exact counts of its values.
 
     So they do not depend on how the images are divided into blocks. A channel that is constant gets the standard
     deviation 1, so that it normalises to 0.
@@ -96,18 +96,13 @@ def channel_statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.
     Args:
         blocks: each of shape [n, h, w, c], n at least 1; at least one of them.
     """
-    pixels = 0
-    totals: Any = 0
-    squares: Any = 0
-    lowest: Any = 255
-    highest: Any = 0
+    histogram: Any = 0  # [c, 256]
     for block in blocks:
-        pixels += block.size // block.shape[-1]
-        totals = totals + np.einsum("nhwc->c", block, dtype=np.int64)
-        squares = squares + np.einsum("nhwc,nhwc->c", block, block, dtype=np.int64)
-        lowest = np.minimum(lowest, block.min(axis=(0, 1, 2)))
-        highest = np.maximum(highest, block.max(axis=(0, 1, 2)))
-    mean = totals / pixels
-    variance = squares / pixels - mean**2
-    std = np.sqrt(np.where(lowest < highest, variance, 255.0**2))
+        channels = np.moveaxis(block, -1, 0).reshape(block.shape[-1], -1)
+        histogram = histogram + np.stack([np.bincount(channel, minlength=256) for channel in channels])
+    values = np.arange(256)
+    pixels = histogram.sum(axis=1)
+    mean = histogram @ values / pixels
+    variance = histogram @ values**2 / pixels - mean**2
+    std = np.sqrt(np.where((histogram > 0).sum(axis=1) > 1, variance, 255.0**2))
     return (mean / 255).astype(np.float32), (std / 255).astype(np.float32)
