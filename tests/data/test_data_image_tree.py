@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reluscope.data.image_tree import ImageTree, scan_tree
-from reluscope.data.spec import DataSpec, num_train_images
+from reluscope.data.spec import DataSpec, num_train_images, require_labels
 
 
 def _make(root: Path, *files: str) -> Path:
@@ -39,11 +39,21 @@ def test_class_folders_alone_have_no_test_set(tmp_path: Path) -> None:
     )
 
 
+def test_images_outside_of_any_folder_have_no_labels(tmp_path: Path) -> None:
+    _make(tmp_path, "2.png", "10.JPG", "notes.txt")
+    assert scan_tree(tmp_path) == ImageTree((), [(tmp_path / "10.JPG", 0), (tmp_path / "2.png", 0)], None)
+    spec = DataSpec.from_config({"name": "imagefolder", "path": str(tmp_path)})
+    assert num_train_images(spec) == 2
+    with pytest.raises(
+        ValueError, match=r"^data: expected labels to train on, one folder of images for each class, but"
+    ):
+        require_labels(spec)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         ([], "no class folders in .*; expected <path>/train/<class>/<image>"),
-        (["1.png"], "no class folders in"),
         (["train/1.png", "test/1.png"], "no class folders in"),
         (["a/1.png"], "holds the single class 'a'; expected two or more"),
         (["a/1.png", "b/1.txt"], "no images in '.*/b'; expected files ending in .jpg"),

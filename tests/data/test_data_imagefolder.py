@@ -13,6 +13,7 @@ from PIL import Image
 
 from reluscope.data import Dataset, DataSpec, load
 from reluscope.data.selection import fixed_order
+from reluscope.data.spec import image_shape
 
 
 def _write(
@@ -128,3 +129,59 @@ def test_real_cifar10_images() -> None:
     assert dataset.test is not None
     assert dataset.test.labels.bincount().tolist() == [1_000] * 10
     np.testing.assert_allclose(dataset.train.mean.numpy(), [0.4913, 0.4821, 0.4465], atol=1e-4)
+
+
+def test_resize_cuts_the_centre_to_the_aspect_and_scales(tmp_path: Path) -> None:
+    """Stripes of one colour each, so that which were cut is seen in what is left."""
+    for name, (height, width) in {
+        "a/wide": (20, 60),
+        "a/square": (40, 40),
+        "b/tall": (90, 30),
+        "b/small": (5, 5),
+    }.items():
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[:, width // 4 : width - width // 4, 0] = 200  # the middle half, from left to right
+        pixels[height // 4 : height - height // 4, :, 1] = 100  # and from top to bottom
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    spec = DataSpec.from_config({"name": "imagefolder", "path": str(tmp_path), "resize": [16, 16]})
+    train = load(spec).train
+    assert train.shape == image_shape(spec) == (3, 16, 16)
+    names = ["square", "wide", "small", "tall"]  # as scan_tree sorts them
+    by_name = {
+        names[number]: image.int() for number, image in zip(fixed_order(4), train.take(slice(0, 4)), strict=True)
+    }
+    assert torch.all(by_name["wide"][0, :, 2:14] > 190)  # 20 of 60 columns are left, all within the middle 30
+    assert torch.all(by_name["tall"][1, 2:14] > 95)
+    for name in ("square", "wide"):
+        assert torch.all(by_name[name][1, [0, 1, 14, 15]] < 10)  # rows are only scaled
+        assert torch.all(by_name[name][1, 6:10] > 95)
+
+
+def test_resize_to_another_aspect(tmp_path: Path) -> None:
+    pixels = _write(tmp_path, 2, size=(8, 8))
+    train = _load(tmp_path, resize=[4, 8]).train
+    rows = [pixels[i, 2:6] for i in fixed_order(2)]  # the middle half is left, and not scaled
+    np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), np.stack(rows))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_colour_mix_where_channels_say_as_what(channels: int, tmp_path: Path) -> None:
+    _write(tmp_path, 4, mode="L")
+    Image.new("RGB", (5, 4), (50, 50, 50)).save(tmp_path / "cat" / "0000.png")
+    with pytest.raises(ValueError, match=r"data.channels: 1 or 3 all grey or all colour"):
+        _load(tmp_path)
+    spec = DataSpec.from_config({"name": "imagefolder", "path": str(tmp_path), "channels": channels})
+    train = load(spec).train
+    assert train.shape == image_shape(spec) == (channels, 4, 5)
+    assert torch.all(train.take(torch.tensor([fixed_order(4).tolist().index(0)])) == 50)
+    assert torch.all(train.images[:, :1] == train.images)
+
+
+def test_images_without_class_folders_have_no_labels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    dataset = _load(tmp_path)
+    assert (dataset.train.labels, dataset.num_classes, dataset.class_names) == (None, 0, ())
+    np.testing.assert_array_equal(dataset.train.images.permute(0, 2, 3, 1).numpy(), pixels[fixed_order(6)])

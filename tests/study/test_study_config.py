@@ -6,10 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from study_configs import CONFIG, changed
 
+from reluscope.data.item_format import LAYOUTS
+from reluscope.data.spec import DATASETS, DataSpec
 from reluscope.study import ConfigError, Study, check, counting_settings, resolve
 
 
@@ -328,6 +331,44 @@ def test_a_measure_that_wants_every_pattern_is_met_before_any_job(schema, monkey
 def test_a_missing_image_folder_is_met_before_any_job(schema, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"runs\.a: data\.path: .*nowhere"):
         study(changed("data", to={"name": "imagefolder", "path": str(tmp_path / "nowhere")}), schema)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "labelled", "message"),
+    [
+        ((12, 3, 8, 8), np.uint8, False, r"data: expected labels to train on, .*images\.npz' has none"),
+        ((12, 16), np.int64, True, r"data: expected images .*images\.npz' holds int64 \[16\], which take a network"),
+        (
+            (12, 16),
+            np.float32,
+            True,
+            r"data: expected images .*images\.npz' holds float32 \[16\], which take a network",
+        ),
+    ],
+)
+def test_data_that_a_run_cannot_train_on_are_met_before_any_job(
+    schema, shape: tuple[int, ...], dtype: type, labelled: bool, message: str, tmp_path: Path
+) -> None:
+    labels = {"labels": np.arange(12) % 2} if labelled else {}
+    np.savez(tmp_path / "images.npz", images=np.ones(shape, dtype), **labels)
+    with pytest.raises(ConfigError, match=rf"^runs\.a: {message}"):
+        study(changed("data", to={"name": "arrays", "path": str(tmp_path / "images.npz")}), schema)
+
+
+def test_the_schema_has_every_key_of_the_data(schema) -> None:
+    described = schema["$defs"]["data"]["properties"]
+    assert described["name"]["enum"] == list(DATASETS)
+    assert described["layout"]["enum"] == list(LAYOUTS)
+    every = {"images": 1, "test_images": 1, "augmentation": {"flip": True, "crop_padding": 0}, "stream": True}
+    for own in (
+        {"name": "imagefolder", "path": "x", "resize": [8, 8], "channels": 3},
+        {"name": "arrays", "path": "x", "layout": "channels_last"},
+        {"import": "a:b", "arguments": {"x": 1}, "test_arguments": {}},
+    ):
+        check(changed("data", to=every | own), schema)
+        DataSpec.from_config(every | own)
+        described = {key: value for key, value in described.items() if key not in every | own}
+    assert not described
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "workflow/studies/early.yaml", "workflow/studies/paper.yaml"])

@@ -1,7 +1,8 @@
 """The data room: which images a run sees, in which order, and how a training batch is augmented.
 
-`spec` and `image_tree` know the data without torch and without reading an image, so that a study is checked before
-its first job starts; the names that need torch are loaded when first used.
+`spec` knows the data without torch and without reading them, from names of files and headers of arrays, so that a
+study is checked before its first job starts; only a data set by import path must be made for that (`imported`). The
+names that need torch are loaded when first used.
 """
 
 from __future__ import annotations

@@ -55,4 +55,4 @@ def _open(dataset: Any, folder: Path) -> tuple[Any, Any]:
 
 
 def _split(dataset: Any) -> Split:
-    return Split(np.asarray(dataset.targets, dtype=np.int64), dataset.data.__getitem__)
+    return Split(len(dataset), np.asarray(dataset.targets, dtype=np.int64), dataset.data.__getitem__)

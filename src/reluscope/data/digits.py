@@ -27,8 +27,8 @@ def digits_source(spec: DataSpec) -> Source:
     is_train[proportional_subset(labels, TRAIN_IMAGES[spec.name])] = True
     return Source(
         class_names=tuple(str(digit) for digit in range(10)),
-        train=Split(labels[is_train], images[is_train].__getitem__),
-        test=Split(labels[~is_train], images[~is_train].__getitem__),
+        train=Split(int(is_train.sum()), labels[is_train], images[is_train].__getitem__),
+        test=Split(int((~is_train).sum()), labels[~is_train], images[~is_train].__getitem__),
     )
 
 

@@ -10,7 +10,10 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tif
 """The file types that torchvision's ImageFolder takes."""
 
 _TEST_FOLDERS = ("test", "val")
-_LAYOUT = "<path>/train/<class>/<image> with an optional <path>/test/<class>/<image>, or <path>/<class>/<image>"
+_LAYOUT = (
+    "<path>/train/<class>/<image> with an optional <path>/test/<class>/<image>, <path>/<class>/<image>, or, without "
+    "labels, <path>/<image>"
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class ImageTree:
     """The files of an image folder.
 
     Attributes:
-        class_names: the class folders, sorted; a label is an index into them.
+        class_names: the class folders, sorted; a label is an index into them. Empty where the images lie in `path`
+            itself and so have no labels, which are all 0 then.
         train, test: (file, label) of every image, by class and then by name; `test` is None where there is no folder.
     """
 
@@ -28,7 +32,8 @@ class ImageTree:
 
 
 def scan_tree(path: Path) -> ImageTree:
-    """List `<path>/train/<class>/*` and `<path>/test/<class>/*` (or val), else `<path>/<class>/*` without a test set.
+    """List `<path>/train/<class>/*` and `<path>/test/<class>/*` (or val), else `<path>/<class>/*` without a test set,
+    else `<path>/*` without labels.
 
     Raises:
         FileNotFoundError: `path` is no folder.
@@ -39,11 +44,16 @@ def scan_tree(path: Path) -> ImageTree:
     split = bool(_class_names(path / "train"))
     root = path / "train" if split else path
     class_names = _class_names(root)
+    if not class_names and (names := _image_names(path)):
+        return ImageTree((), [(path / name, 0) for name in names], None)
     if set(class_names) <= {"train", *_TEST_FOLDERS}:  # also where there are none at all
         raise ValueError(f"data.path: no class folders in {str(path)!r}; expected {_LAYOUT}")
     train = _list_images(root, class_names)
     if len(class_names) == 1:
-        raise ValueError(f"data.path: {str(root)!r} holds the single class {class_names[0]!r}; expected two or more")
+        raise ValueError(
+            f"data.path: {str(root)!r} holds the single class {class_names[0]!r}; expected two or more, or, "
+            "without labels, the folder of the images themselves"
+        )
     test_root = next((path / name for name in _TEST_FOLDERS if split and (path / name).is_dir()), None)
     if test_root is None:
         return ImageTree(class_names, train, None)
@@ -65,13 +75,18 @@ def _class_names(root: Path) -> tuple[str, ...]:
 def _list_images(root: Path, class_names: Sequence[str]) -> list[tuple[Path, int]]:
     images = []
     for label, class_name in enumerate(class_names):
-        names = sorted(
-            entry.name
-            for entry in (root / class_name).iterdir()
-            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-        )
+        names = _image_names(root / class_name)
         if not names:
             suffixes = ", ".join(IMAGE_SUFFIXES)
             raise ValueError(f"data.path: no images in {str(root / class_name)!r}; expected files ending in {suffixes}")
         images += [(root / class_name / name, label) for name in names]
     return images
+
+
+def _image_names(folder: Path) -> list[str]:
+    """The names of the image files in a folder, sorted; hidden ones are skipped."""
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+    )

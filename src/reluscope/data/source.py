@@ -14,12 +14,15 @@ class Split:
     """All training or all test images, in their full fixed order.
 
     Attributes:
-        labels: int64, shape [n].
-        read: the images of given indices (int64 [k]) as uint8 [k, h, w, c], so that only selected ones are decoded.
+        size: how many there are, n.
+        labels: int64, shape [n]; None where the data have none.
+        read: the images of given indices (int64 [k]), so that only selected ones are decoded: uint8 [k, h, w, c], which
+            are normalised later, or float32 or int64 [k, ...], which are taken as they are.
     """
 
-    labels: NDArray[np.int64]
-    read: Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+    size: int
+    labels: NDArray[np.int64] | None
+    read: Callable[[NDArray[np.int64]], NDArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +30,14 @@ class Source:
     """A data set in full.
 
     Attributes:
-        class_names: shape [classes].
+        class_names: shape [classes]; empty without labels.
         train, test: its images; `test` is None where there are none.
         statistics: (mean, std), each of shape [c] in units of 0..1; None: computed from the selected training images.
+        in_parts: whether parts can be read without the rest.
     """
 
     class_names: tuple[str, ...]
     train: Split
     test: Split | None
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    in_parts: bool = True

@@ -5,14 +5,20 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reluscope.data.image_tree import scan_tree
-from reluscope.hints import did_you_mean, require_known
+import numpy as np
 
-DATASETS = ("digits", "cifar10", "cifar100", "imagefolder")
+from reluscope.data.array_files import content_digest, open_arrays
+from reluscope.data.image_tree import scan_tree
+from reluscope.data.imported import ImportedData, open_dataset
+from reluscope.data.item_format import LAYOUTS, ItemFormat
+from reluscope.hints import did_you_mean, require_known
+from reluscope.imports import split_path
+
+DATASETS = ("digits", "cifar10", "cifar100", "imagefolder", "arrays", "import")
 
 TRAIN_IMAGES = {"digits": 1_500, "cifar10": 50_000, "cifar100": 50_000}
 """Training images of each data set that has a fixed size."""
@@ -20,8 +26,18 @@ TRAIN_IMAGES = {"digits": 1_500, "cifar10": 50_000, "cifar100": 50_000}
 IMAGE_SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
 """(channels, height, width) of each data set that has a fixed one."""
 
-_KEYS = ("name", "path", "images", "test_images", "augmentation")
+_KEYS = ("name", "images", "test_images", "augmentation")
+_OWN_KEYS = {
+    "digits": (),
+    "cifar10": ("path",),
+    "cifar100": ("path",),
+    "imagefolder": ("path", "resize", "channels", "stream"),
+    "arrays": ("path", "layout", "stream"),
+    "import": ("import", "arguments", "test_arguments", "layout", "stream"),
+}
 _AUGMENTATION_KEYS = ("flip", "crop_padding")
+_CROP_PADDING = {"digits": 1, "cifar10": 4, "cifar100": 4, "imagefolder": 4}
+_FLIPPED = ("cifar10", "cifar100", "imagefolder")
 
 
 @dataclass(frozen=True)
@@ -30,11 +46,21 @@ class DataSpec:
 
     Attributes:
         name: one of `DATASETS`.
-        path: the folder that holds the data; None for the digits, which come with scikit-learn.
-        images: training images to use, a fixed class-balanced subset; None for all.
+        path: the file or folder that holds the data; None for the digits, which come with scikit-learn, and for data
+            sets by import path.
+        images: training images to use, a fixed seeded subset, class-balanced where there are labels; None for all.
         test_images: the same of the test images.
         flip: whether a training image is mirrored left to right with probability 1/2.
-        crop_padding: black pixels added on each side before a random crop at the original size; 0 for no crop.
+        crop_padding: black pixels (of floats: zeros) added on each side before a random crop at the original size; 0
+            for no crop.
+        resize: (height, width) of every image of a folder, whatever its size; None where all have one.
+        channels: 1 reads every image of a folder as grey, 3 in colour; None where all are alike.
+        layout: where the channels of items with three axes are, one of `item_format.LAYOUTS`; None to tell it.
+        stream: whether images are read from disk batch by batch; None: where they take more than 2 GiB. The counts are
+            the same.
+        import_path: ``package.module:name`` of what makes the data set.
+        arguments: what it is called with for the training images.
+        test_arguments: laid over these for the test images; None where there are none.
     """
 
     name: str
@@ -43,48 +69,94 @@ class DataSpec:
     test_images: int | None
     flip: bool
     crop_padding: int
+    resize: tuple[int, int] | None = None
+    channels: int | None = None
+    layout: str | None = None
+    stream: bool | None = None
+    import_path: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    test_arguments: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> DataSpec:
         """The `data` section with its defaults filled in; keys that are absent or None take their default.
 
         Digits are neither flipped nor moved by more than one pixel (`crop_padding` 1); photographs are flipped and
-        take the paper's `crop_padding` of 4. The path is "data" for the CIFAR sets.
+        take the paper's `crop_padding` of 4; arrays and imported data sets, which may hold anything, are left as they
+        are. The path is "data" for the CIFAR sets. `import` alone implies its name.
 
         Raises:
             ValueError: for an unknown key or a value that is not allowed, named by its key path ("data.images").
         """
-        section = _section("data", config, _KEYS)
-        name: Any = section.get("name")
+        section = _section(
+            "data", config, tuple(dict.fromkeys([*_KEYS, *(k for own in _OWN_KEYS.values() for k in own)]))
+        )
+        name: Any = section.get("name", "import" if "import" in section else None)
         require_known("data.name", name, DATASETS)
+        for key, value in section.items():
+            if key not in (*_KEYS, *_OWN_KEYS[name]):
+                takes = [other for other, own in _OWN_KEYS.items() if key in own]
+                raise ValueError(
+                    f"data.{key}: expected none, it goes with {', '.join(takes)}, not {name}, but got {value!r}"
+                )
         augmentation = _section("data.augmentation", section.get("augmentation", {}), _AUGMENTATION_KEYS)
-        flip = augmentation.get("flip", name != "digits")
-        if not isinstance(flip, bool):
-            raise ValueError(f"data.augmentation.flip: expected true or false but got {flip!r}")
-        return cls(
+        padding = augmentation.get("crop_padding", _CROP_PADDING.get(name, 0))
+        spec = cls(
             name=name,
             path=_path(name, section.get("path")),
             images=_integer("data.images", section["images"], 1) if "images" in section else None,
             test_images=_integer("data.test_images", section["test_images"], 1) if "test_images" in section else None,
-            flip=flip,
-            crop_padding=_integer(
-                "data.augmentation.crop_padding", augmentation.get("crop_padding", 1 if name == "digits" else 4), 0
-            ),
+            flip=_boolean("data.augmentation.flip", augmentation.get("flip", name in _FLIPPED)),
+            crop_padding=_integer("data.augmentation.crop_padding", padding, 0),
+            resize=_resize(section.get("resize")),
+            channels=_one_of("data.channels", section.get("channels"), (1, 3)),
+            layout=_one_of("data.layout", section.get("layout"), LAYOUTS),
+            stream=_boolean("data.stream", section["stream"]) if "stream" in section else None,
+            import_path=_import_path(section.get("import")) if name == "import" else None,
+            arguments=_arguments("data.arguments", section.get("arguments", {})),
+            test_arguments=_arguments("data.test_arguments", section["test_arguments"])
+            if "test_arguments" in section
+            else None,
         )
+        if spec.stream and name == "arrays" and str(spec.path).endswith(".npz"):
+            raise ValueError(
+                f"data.stream: expected false, parts of the .npz {spec.path!r} cannot be read without the rest, but "
+                "got true; save a folder of .npy files, or Zarr"
+            )
+        return spec
 
     def to_dict(self) -> dict[str, Any]:
-        """Every key of the `data` section, JSON-able; `from_config` makes the same spec of it."""
+        """Every key of the `data` section, JSON-able; `from_config` makes the same spec of it.
+
+        Keys that not all data sets take are there only where they are given; `stream` never is, because it changes
+        nothing but memory and time.
+        """
+        where: dict[str, Any] = {"path": self.path}
+        if self.name == "import":
+            where = {"import": self.import_path, "arguments": dict(self.arguments)}
+        optional = {
+            "test_arguments": None if self.test_arguments is None else dict(self.test_arguments),
+            "resize": None if self.resize is None else list(self.resize),
+            "channels": self.channels,
+            "layout": self.layout,
+        }
         return {
             "name": self.name,
-            "path": self.path,
+            **where,
             "images": self.images,
             "test_images": self.test_images,
             "augmentation": {"flip": self.flip, "crop_padding": self.crop_padding},
+            **{key: value for key, value in optional.items() if value is not None},
         }
 
     @property
+    def described(self) -> str:
+        """The data in a few words, for messages."""
+        return self.import_path or (repr(self.path) if self.path else self.name)
+
+    @property
     def folder(self) -> Path:
-        """`path` with a leading ~ expanded.  Raises ValueError for data that have no path."""
+        """`path`, of a file or folder, with a leading ~ expanded.  Raises ValueError for data that have no path."""
         if self.path is None:
             raise ValueError(f"data.path: {self.name} has none")
         return Path(self.path).expanduser()
@@ -92,13 +164,25 @@ class DataSpec:
 
 @functools.cache  # studies ask for each of their runs
 def fingerprint(spec: DataSpec) -> str | None:
-    """What tells one content of an image folder from another: a digest of all names and sizes. None for other data.
+    """What tells one content of the data from another; None for data sets that are always the same.
+
+    Of an image folder, a digest of all names and sizes; of arrays, that and 64 MiB of their content
+    (`array_files.content_digest`); of an imported data set, its length and three of its items (`ImportedData.digest`).
+    So a change within the rest, of the same size, is not noticed.
 
     Raises:
         FileNotFoundError, ValueError: as `num_train_images`.
     """
     if spec.name in TRAIN_IMAGES:
         return None
+    if spec.name == "arrays":
+        return content_digest(spec.folder)
+    if spec.name == "import":
+        parts = [
+            _imported(spec).digest,
+            *([_imported(spec, test=True).digest] if spec.test_arguments is not None else []),
+        ]
+        return "-".join(parts)
     tree = scan_tree(spec.folder)
     files = [file for file, _ in [*tree.train, *(tree.test or [])]]
     listing = "\n".join(f"{file.relative_to(spec.folder)} {file.stat().st_size}" for file in files)
@@ -107,28 +191,113 @@ def fingerprint(spec: DataSpec) -> str | None:
 
 @functools.cache  # studies ask for each of their runs
 def num_train_images(spec: DataSpec) -> int:
-    """Training images that a run with `spec` uses; an image folder is counted, not read.
+    """Training images that a run with `spec` uses.
+
+    Image folders are counted, not read, and of arrays the headers are read. An imported data set is made, which takes
+    as long as it takes.
 
     Raises:
-        FileNotFoundError: the image folder is missing.
-        ValueError: the image folder is not laid out as expected, or `images` asks for more than there are.
+        FileNotFoundError: the data are missing.
+        ValueError: they are not laid out as expected, or `images` asks for more than there are.
     """
-    available = TRAIN_IMAGES[spec.name] if spec.name in TRAIN_IMAGES else len(scan_tree(spec.folder).train)
+    match spec.name:
+        case "imagefolder":
+            available = len(scan_tree(spec.folder).train)
+        case "arrays":
+            available = open_arrays(spec.folder).images.shape[0]
+        case "import":
+            available = _imported(spec).size
+        case _:
+            available = TRAIN_IMAGES[spec.name]
     return capped("data.images", spec.images, available)
 
 
-def image_shape(spec: DataSpec) -> tuple[int, int, int]:
-    """(channels, height, width) of the images; of a folder, those of its first image.
+def image_shape(spec: DataSpec) -> tuple[int, ...]:
+    """Shape of an item as a network gets it: (channels, height, width) of an image; of a folder, those of its first.
 
     Raises:
-        FileNotFoundError, ValueError: as `num_train_images`.
+        FileNotFoundError, ValueError: as `num_train_images`; or the items cannot be used.
     """
     if spec.name in IMAGE_SHAPES:
         return IMAGE_SHAPES[spec.name]
-    from PIL import Image
+    if spec.name == "imagefolder":
+        from PIL import Image
 
-    with Image.open(scan_tree(spec.folder).train[0][0]) as image:
-        return (1 if image.mode in ("1", "L", "LA") else 3, image.height, image.width)
+        from reluscope.data.decoding import num_channels
+
+        if spec.channels and spec.resize:
+            return (spec.channels, *spec.resize)
+        with Image.open(scan_tree(spec.folder).train[0][0]) as image:
+            return (spec.channels or num_channels(image), *(spec.resize or (image.height, image.width)))
+    return _item_format(spec).network_shape
+
+
+def require_images(spec: DataSpec) -> None:
+    """Refuse data that a network of this package cannot take.
+
+    Raises:
+        ValueError: items are no images [channels, height, width] of uint8 or floats.
+    """
+    if spec.name in ("arrays", "import"):
+        found = _item_format(spec)
+        if len(found.network_shape) != 3 or found.dtype == np.int64:
+            raise ValueError(
+                f"data: expected images [channels, height, width] of uint8 or floats, but {spec.described} holds "
+                f"{found.dtype} {list(found.network_shape)}, which take a network of your own"
+            )
+
+
+def require_labels(spec: DataSpec) -> None:
+    """Refuse data without labels, which can be counted but not trained on.
+
+    Raises:
+        ValueError: there are none.
+    """
+    match spec.name:
+        case "imagefolder":
+            labelled, where = bool(scan_tree(spec.folder).class_names), "one folder of images for each class"
+        case "arrays":
+            labelled, where = open_arrays(spec.folder).labels is not None, "an array of labels beside the images"
+        case "import":
+            labelled, where = _imported(spec).labelled, "items (x, label) with a whole number as label"
+        case _:
+            return
+    if not labelled:
+        raise ValueError(f"data: expected labels to train on, {where}, but {spec.described} has none")
+
+
+def open_imported(spec: DataSpec, test: bool = False) -> ImportedData:
+    """The data set that `spec` imports, with its training or its test arguments.
+
+    Raises:
+        ValueError: as `imported.open_dataset`.
+    """
+    assert spec.import_path is not None
+    arguments = {**spec.arguments, **((spec.test_arguments or {}) if test else {})}
+    return open_dataset(spec.import_path, arguments, spec.layout)
+
+
+@dataclass(frozen=True)
+class _Imported:
+    """What is known of an imported data set once it was made; it itself is not kept."""
+
+    size: int
+    format: ItemFormat
+    labelled: bool
+    digest: str
+
+
+@functools.cache
+def _imported(spec: DataSpec, test: bool = False) -> _Imported:
+    data = open_imported(spec, test)
+    return _Imported(len(data), data.format, data.labelled, data.digest())
+
+
+def _item_format(spec: DataSpec) -> ItemFormat:
+    if spec.name == "import":
+        return _imported(spec).format
+    images = open_arrays(spec.folder).images
+    return ItemFormat.of(images.shape[1:], images.dtype, spec.layout, f"data.path: images in {spec.path!r}")
 
 
 def capped(key: str, requested: int | None, available: int) -> int:
@@ -149,15 +318,49 @@ def _section(key: str, section: Any, allowed: tuple[str, ...]) -> dict[str, Any]
 
 
 def _path(name: str, path: Any) -> str | None:
-    if name == "digits":
-        if path is not None:
-            raise ValueError(f"data.path: expected none, the digits come with scikit-learn, but got {path!r}")
+    if path is None and name in ("digits", "import"):
         return None
-    if path is None and name != "imagefolder":
+    if path is None and name in ("cifar10", "cifar100"):
         return "data"
     if not isinstance(path, str) or not path:
-        raise ValueError(f"data.path: expected the path of a folder of images for {name} but got {path!r}")
+        what = "a .npz, .npy or Zarr store" if name == "arrays" else f"a folder of images for {name}"
+        raise ValueError(f"data.path: expected the path of {what} but got {path!r}")
     return path
+
+
+def _import_path(path: Any) -> str:
+    try:
+        split_path(path)
+    except ValueError as error:
+        raise ValueError(f"data.{error}") from error
+    return path
+
+
+def _arguments(key: str, arguments: Any) -> dict[str, Any]:
+    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
+        raise ValueError(f"{key}: expected a mapping of names to values but got {arguments!r}")
+    return dict(arguments)
+
+
+def _resize(size: Any) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(f"data.resize: expected [height, width] in pixels but got {size!r}")
+    height, width = (_integer("data.resize", side, 1) for side in size)
+    return height, width
+
+
+def _one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    if value is not None:
+        require_known(key, value, allowed)
+    return value
+
+
+def _boolean(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{key}: expected true or false but got {value!r}")
+    return value
 
 
 def _integer(key: str, value: Any, minimum: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from reluscope import figures, measures, schedule, scorecard
-from reluscope.data.spec import DataSpec
+from reluscope.data.spec import DataSpec, require_images, require_labels
 from reluscope.hints import require_known
 from reluscope.networks.names import resolve_network
 from reluscope.patterns import parse_sample
@@ -212,6 +212,8 @@ def _trainings(
         trainings = {f"{name}-seed{seed}": TrainingSpec(spec, data, method, seed, every) for seed in seeds}
         for training in trainings.values():
             training.timeline()  # meets missing data here
+        require_labels(data)
+        require_images(data)
     except (ValueError, OSError) as error:
         raise ConfigError(f"runs.{name}: {error}") from error
     return trainings

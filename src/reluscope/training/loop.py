@@ -18,6 +18,7 @@ from torch.nn import functional
 from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
+from reluscope.data.spec import require_labels
 from reluscope.networks import build_network
 from reluscope.networks.fixup import scalar_parameters
 from reluscope.schedule import Timeline
@@ -43,10 +44,12 @@ def train(
     Raises:
         StoreError: `folder` belongs to other settings, or another process is at work in it.
         FloatingPointError: the loss is no longer finite.
+        ValueError: the data have no labels, or cannot be used.
     """
     device = torch.device(device)
     timeline = spec.timeline()
     steps = spec.dumped_steps()
+    require_labels(spec.data)
     dataset = load(spec.data)
     network = initial_network(spec, dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
@@ -86,6 +89,7 @@ def _run(
 ) -> None:
     device = next(network.parameters()).device
     images, test = dataset.train.to(device), dataset.test.to(device) if dataset.test else None
+    assert images.labels is not None
     table = rates(spec.method, timeline.num_steps)
     dumped = set(spec.dumped_steps().tolist())
     started = time.monotonic()
@@ -143,6 +147,8 @@ def _batches(
 
 
 def _augmented(images: ImageSet, index: torch.Tensor, spec: TrainingSpec, step: int) -> torch.Tensor:
+    if not (spec.data.flip or spec.data.crop_padding):
+        return images[index]  # whatever their shape
     generator = torch.Generator().manual_seed(_seed(spec.seed, "augmentation", step))
     batch = augment(images.take(index), flip=spec.data.flip, crop_padding=spec.data.crop_padding, generator=generator)
     return images.normalise(batch)
@@ -151,10 +157,11 @@ def _augmented(images: ImageSet, index: torch.Tensor, spec: TrainingSpec, step: 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: ImageSet, batch_size: int = 500) -> float:
     """Share of images classified rightly, with the running statistics; the network's mode is put back."""
-    training = network.training
+    training, labels = network.training, images.labels
+    assert labels is not None
     network.eval()
     right = sum(
-        int((network(images[i : i + batch_size]).argmax(1) == images.labels[i : i + batch_size]).sum())
+        int((network(images[i : i + batch_size]).argmax(1) == labels[i : i + batch_size]).sum())
         for i in range(0, len(images), batch_size)
     )
     network.train(training)

@@ -1,0 +1,68 @@
+"""Data of one's own: arrays on disk, and data sets by import path."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reluscope.data.array_files import StoredArray, open_arrays
+from reluscope.data.imported import ImportedData
+from reluscope.data.item_format import ItemFormat
+from reluscope.data.source import Source, Split
+from reluscope.data.spec import DataSpec, open_imported
+
+
+def arrays_source(spec: DataSpec) -> Source:
+    """The arrays at `spec.path` (see `array_files.open_arrays`), in the order in which they are stored.
+
+    Classes are called by their numbers.
+    """
+    data = open_arrays(spec.folder)
+
+    def split(images: StoredArray, labels: StoredArray | None, name: str) -> Split:
+        what = f"data.path: {name} in {spec.path!r}"
+        item_format = ItemFormat.of(images.shape[1:], images.dtype, spec.layout, what)
+        return Split(
+            images.shape[0],
+            None if labels is None else labels.take(np.arange(labels.shape[0])).astype(np.int64),
+            lambda indices: item_format.convert(images.take(indices), indices, what),
+        )
+
+    train = split(data.images, data.labels, "images")
+    test = None if data.test_images is None else split(data.test_images, data.test_labels, "test_images")
+    return Source(_class_names("data.path", train, test, None), train, test, in_parts=data.in_parts)
+
+
+def imported_source(spec: DataSpec) -> Source:
+    """The data set at `spec.import_path`, in its own order.
+
+    Classes are called as its attribute `classes` says, where it names them all; else by their numbers.
+    """
+    data = open_imported(spec)
+    train, test = _split(data), None
+    if spec.test_arguments is not None:
+        test_data = open_imported(spec, test=True)
+        if test_data.format != data.format or test_data.labelled != data.labelled:
+            raise ValueError(
+                f"data.test_arguments: expected items as those for training, {data.format.dtype} "
+                f"{list(data.format.shape)}, with labels or without as they are, but got {test_data.format.dtype} "
+                f"{list(test_data.format.shape)}"
+            )
+        test = _split(test_data)
+    return Source(_class_names("data.import", train, test, getattr(data.dataset, "classes", None)), train, test)
+
+
+def _split(data: ImportedData) -> Split:
+    data.require_same_twice()
+    return Split(len(data), data.labels(), data.read)
+
+
+def _class_names(key: str, train: Split, test: Split | None, given: object) -> tuple[str, ...]:
+    """The names of the classes 0, 1, ... up to the largest label; none without labels."""
+    labels = [split.labels for split in (train, test) if split is not None and split.labels is not None]
+    if not labels:
+        return ()
+    if (lowest := min(int(each.min()) for each in labels)) < 0:
+        raise ValueError(f"{key}: expected labels that number the classes from 0, but got {lowest}")
+    num_classes = max(int(each.max()) for each in labels) + 1
+    names = [str(name) for name in given] if isinstance(given, list | tuple) else []
+    return tuple(names) if len(names) >= num_classes else tuple(str(label) for label in range(num_classes))
