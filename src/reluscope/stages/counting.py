@@ -13,14 +13,14 @@ from reluscope.checkpoints import machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
 from reluscope.data import load
-from reluscope.networks import build_network
+from reluscope.networks import network_of
 from reluscope.schedule import Steps
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
 BATCHES_AT_ONCE = {"cpu": 1, "cuda": 16}
-"""By device: a GPU is not kept busy by one batch of small images. The networks that can be named meet only in
-batch-norm, which keeps each batch's own statistics."""
+"""By device: a GPU is not kept busy by one batch of small images. In our networks images meet only in batch-norm, which
+keeps each batch's own statistics; in imported ones they may meet elsewhere, and each batch passes alone."""
 
 
 def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int) -> None:
@@ -42,7 +42,7 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     if different := stores.difference(store.attributes, settings["training"]):
         raise ConfigError(f"{weights} was made with {different}; restore that, or delete the store to make it again")
     steps: Steps = np.array(run.shards[shard], np.int64)
-    at_once = BATCHES_AT_ONCE[device.type]
+    at_once = 1 if "import" in run.spec.network else BATCHES_AT_ONCE[device.type]
     attributes = {
         "run": run.name,
         **settings,
@@ -56,7 +56,7 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     try:
         dataset = load(run.spec.data)
         images = dataset.train.to(device)
-        network = build_network(in_channels=images.shape[0], num_classes=dataset.num_classes, **run.spec.network)
+        network = network_of(run.spec.network, images.shape[0], dataset.num_classes)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         started, first = time.monotonic(), writer.num_counted
         for step in steps[first:].tolist():

@@ -13,7 +13,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reluscope.data.spec import DataSpec, image_shape
-from reluscope.networks import build_network
+from reluscope.networks import network_of
+from reluscope.networks.names import DEFAULT_CLASSES
 from reluscope.preactivations import observe
 from reluscope.study import Run, Study
 
@@ -123,11 +124,11 @@ class _Size:
 
 @functools.cache  # the seeds of a run have one size
 def _size_of(network: str, data: DataSpec) -> _Size:
-    """Builds the network without memory for its values, and lets an image without values through."""
-    shape = image_shape(data)
-    with torch.device("meta"):
-        built = build_network(in_channels=shape[0], **json.loads(network)).eval()
-        image = torch.empty(1, *shape)
+    """Builds the network and lets an image through; one of ours without memory for values."""
+    shape, spec = image_shape(data), json.loads(network)
+    with torch.device("cpu" if "import" in spec else "meta"):  # others may look at values as they are built
+        built = network_of(spec, shape[0], DEFAULT_CLASSES).eval()
+        image = torch.zeros(1, *shape)
     positions: list[int] = []
     with torch.no_grad(), FlopCounterMode(display=False) as counter:  # noqa: SIM117 - the counter must be outside
         with observe(built, lambda index, name, preactivation: positions.append(preactivation[0, 0].numel())):

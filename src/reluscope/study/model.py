@@ -11,7 +11,7 @@ import numpy as np
 from reluscope import figures, measures, schedule, scorecard
 from reluscope.data.spec import DataSpec
 from reluscope.hints import require_known
-from reluscope.networks.names import resolve_network
+from reluscope.networks.names import network_from_config
 from reluscope.patterns import parse_sample
 from reluscope.schedule import Steps
 from reluscope.study.config import ConfigError, known
@@ -198,16 +198,13 @@ def _trainings(
     name: str, entry: Mapping[str, Any], config: Mapping[str, Any], methods: Mapping[str, Method]
 ) -> dict[str, TrainingSpec]:
     """The trainings of one entry of `runs`, one a seed, by the name of their run."""
-    network = entry["network"]
     try:
-        resolved = resolve_network(**({"name": network} if isinstance(network, str) else network))
-        spec = {"name": resolved.family, "depth": resolved.depth, "activation": resolved.activation}
-        spec |= {"widths": list(resolved.widths)} if resolved.widths else {}
+        network = network_from_config(entry["network"])
         method = methods[known(entry.get("method", "stepwise"), methods, "method")]
         data = DataSpec.from_config(entry.get("data", config["data"]))
         every = entry.get("checkpoints", config.get("checkpoints", {})).get("every", 1)
         seeds = entry.get("seeds", config.get("seeds", [0]))
-        trainings = {f"{name}-seed{seed}": TrainingSpec(spec, data, method, seed, every) for seed in seeds}
+        trainings = {f"{name}-seed{seed}": TrainingSpec(network, data, method, seed, every) for seed in seeds}
         for training in trainings.values():
             training.timeline()  # meets missing data here
     except (ValueError, OSError) as error:

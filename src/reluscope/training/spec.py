@@ -17,7 +17,7 @@ class TrainingSpec:
     """All that determines the bits of a training on one machine.
 
     Attributes:
-        network: arguments of `build_network`: name, depth, activation, widths.
+        network: as `network_from_config` returns it: one of ours, or an imported one.
         data: which images, and how they are augmented.
         method: schedule and all its numbers.
         seed: initialisation, order and augmentation are drawn from streams of their own that start from it.
