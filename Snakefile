@@ -4,6 +4,7 @@
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/manifest.smk"
 include: "workflow/rules/count.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/figures.smk"
@@ -23,7 +24,7 @@ rule all:
 
 rule weights:
     input:
-        [paths.weights(run) for run in study.runs],
+        [paths.weights(run.name) for run in study.trained_runs],
 
 
 rule counts:

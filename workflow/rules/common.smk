@@ -64,6 +64,19 @@ wildcard_constraints:
     figure="[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
+def checkpoints_of(wildcards):
+    """What a counting job loads: the run's weights store, or its files of these steps, which the manifest lists."""
+    run = study.runs[wildcards.run]
+    if run.is_trained:
+        return {"source": paths.weights(run.name)}
+    files = run.spec.files_at(run.shards[wildcards.shard])
+    # a manifest that is newer, because a file was added, is no reason to count the others again
+    return {
+        "source": ancient(paths.manifest(run.name)),
+        "files": [f.file for f in files],
+    }
+
+
 def counts_of(run):
     """All counts stores of a run."""
     return [paths.counts(run, shard) for shard in study.runs[run].shards]

@@ -8,4 +8,4 @@ with logged(snakemake.log[0]), one_gpu(snakemake.resources.get("jobs_per_gpu")):
     from reluscope.study import Study
 
     run = Study.from_config(snakemake.config).runs[snakemake.wildcards.run]
-    count_shard(run, snakemake.wildcards.shard, snakemake.input.weights, snakemake.output[0], threads=snakemake.threads)
+    count_shard(run, snakemake.wildcards.shard, snakemake.input.source, snakemake.output[0], threads=snakemake.threads)

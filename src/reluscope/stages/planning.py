@@ -17,6 +17,7 @@ from reluscope.networks import network_of
 from reluscope.networks.names import DEFAULT_CLASSES
 from reluscope.preactivations import observe
 from reluscope.study import Run, Study
+from reluscope.training.spec import TrainingSpec
 
 BYTES_A_PARAMETER = 4 * 0.575
 """float32 in the weights store; the ratio measured for ResNet-20 at learning rate 0.1, where it is largest."""
@@ -95,18 +96,22 @@ def _cells(cost: Cost, machine: Machine) -> Iterable[str]:
 
 
 def cost_of(run: Run, checkpoints: int) -> Cost:
-    """What one run costs of which `checkpoints` steps are counted."""
-    spec, timeline = run.spec, run.spec.timeline()
+    """What one run costs of which `checkpoints` steps are counted; files are not trained."""
+    spec, images = run.spec, run.num_images
     size = _size_of(json.dumps(dict(spec.network)), spec.data)
-    images = timeline.num_images
-    return Cost(
+    counted = Cost(
+        checkpoints=checkpoints,
+        counts=size.positions * images * checkpoints * _bytes_a_position(run.one_in),
+        counting=size.operations * images * checkpoints,
+    )
+    if not isinstance(spec, TrainingSpec):
+        return counted
+    timeline = spec.timeline()
+    return counted + Cost(
         trainings=1,
         steps=timeline.num_steps,
-        checkpoints=checkpoints,
         weights=size.parameters * len(spec.dumped_steps()) * BYTES_A_PARAMETER,
-        counts=size.positions * images * checkpoints * _bytes_a_position(run.one_in),
         training=TRAINING_PASSES * size.operations * images * timeline.epochs,
-        counting=size.operations * images * checkpoints,
     )
 
 
