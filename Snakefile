@@ -4,7 +4,6 @@
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/train.smk"
-include: "workflow/rules/manifest.smk"
 include: "workflow/rules/count.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/figures.smk"

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
     def is_unchanged(self) -> bool:
         """Whether the file has the size and time that it had."""
-        return (self.bytes, self.modified) == stamp(self.file)
+        return Path(self.file).is_file() and (self.bytes, self.modified) == stamp(self.file)
 
 
 def stamp(file: str) -> tuple[int, int]:
@@ -79,6 +79,18 @@ def write_manifest(found: Iterable[CheckpointFile], path: Path) -> list[Entry]:
     writer.writerows(rows)
     write_file(path, text.getvalue().encode())
     return rows
+
+
+def update_manifest(found: Sequence[CheckpointFile], path: Path) -> list[str]:
+    """Write the manifest where it is not that of these files as they are now.
+
+    Returns:
+        What a person should know of them (`findings`); nothing where the manifest stays as it is.
+    """
+    known = read_manifest(path)
+    if [(row.step, row.file) for row in known.values() if row.is_unchanged()] == list(found):
+        return []
+    return list(findings(write_manifest(found, path)))
 
 
 def digest(file: str) -> str:

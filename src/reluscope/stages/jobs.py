@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from reluscope import paths
@@ -17,8 +17,8 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 @contextlib.contextmanager
-def logged(log: str) -> Iterator[Callable[[str], None]]:
-    """Append this process's output to the file `log`; gives a function that says a line there and on the terminal.
+def logged(log: str) -> Iterator[None]:
+    """Append this process's output to the file `log`.
 
     Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is.
     """
@@ -27,13 +27,8 @@ def logged(log: str) -> Iterator[Callable[[str], None]]:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         threading.Thread(target=_repeat_last_line, args=(Path(log), terminal), daemon=True).start()
-
-        def tell(line: str) -> None:
-            print(line, flush=True)
-            os.write(terminal, f"{line}\n".encode())
-
         try:
-            yield tell
+            yield
         except Exception as error:
             message = next((line for line in str(error).splitlines() if line.strip()), "")
             traceback.print_exc()

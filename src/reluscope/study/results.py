@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reluscope import measures, paths, stores
-from reluscope.checkpoint_files import FilesSpec, read_manifest
+from reluscope.checkpoint_files import FilesSpec
 from reluscope.patterns import sample_share
 from reluscope.study.config import ConfigError
 from reluscope.study.model import MeasureSpec, Run, Study
@@ -45,27 +45,13 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
                 "folder with --directory, or move results away"
             )
     for run in study.runs.values():
-        if isinstance(run.spec, FilesSpec):
-            _check_manifest(run.name, run.spec, remembered)
-        else:
+        if run.is_trained:
             _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
         for shard in run.shards:
             settings = {"sample": None, **counting_settings(run, shard)}  # that there is none is a setting too
             _check(paths.counts(run.name, shard), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
             _check(paths.measure(run.name, name), "measure", measuring_settings(measure), remembered)
-
-
-def _check_manifest(run: str, spec: FilesSpec, remembered: Callable[[str], bool]) -> None:
-    manifest = paths.manifest(run)
-    if remembered(manifest) or not Path(manifest).exists():
-        return
-    try:
-        listed = {(entry.step, file) for file, entry in read_manifest(manifest).items()}
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    if different := sorted(listed.symmetric_difference(spec.files)):
-        raise ConfigError(f"{manifest} is not that of the files now ({different[0][1]}); delete it to make it again")
 
 
 def _check(store: str, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
