@@ -23,7 +23,7 @@ rule all:
 
 rule weights:
     input:
-        [paths.weights(run) for run in study.runs],
+        [paths.weights(run.name) for run in study.trained_runs],
 
 
 rule counts:

@@ -17,7 +17,7 @@ FLOORS = [
     ["files", "guarded_torchvision", "hints", "paths", "patterns", "sources"],
     ["imports", "schedule", "source_digest", "stores"],
     ["data", "networks", "preactivations", "series", "verification"],
-    ["checkpoints", "counting", "counts", "measures", "figures"],
+    ["checkpoint_files", "checkpoints", "counting", "counts", "measures", "figures"],
     ["training", "scorecard"],
     ["study"],
     ["stages"],

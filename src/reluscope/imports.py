@@ -25,6 +25,16 @@ def split_path(path: object) -> tuple[str, str]:
     return module, name
 
 
+def check_path(path: object) -> None:
+    """Whether an import path is one and its package is there, as far as that can be told without importing it.
+
+    Raises:
+        ValueError: as `import_callable`, of the path and the package.
+    """
+    module, _ = split_path(path)
+    _require_package(f"{path}", module.partition(".")[0])
+
+
 def import_callable(path: str) -> Callable[..., Any]:
     """What ``package.module:name`` names, a function or a class.
 
@@ -62,11 +72,8 @@ def call(path: str, arguments: dict[str, Any]) -> Any:
 
 
 def _import_module(path: str, module_name: str) -> Any:
-    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
-        sys.path.append(here)
     package = module_name.partition(".")[0]
-    if importlib.util.find_spec(package) is None:
-        raise ValueError(f"import {path}: there is no package or module {package!r}, neither installed nor in {here}")
+    _require_package(path, package)
     try:
         if package == "torchvision":
             importlib.import_module("reluscope.guarded_torchvision")
@@ -77,6 +84,14 @@ def _import_module(path: str, module_name: str) -> Any:
         raise ValueError(f"import {path}: importing {module_name} raised {_in_one_line(error)}") from error
     except Exception as error:  # a stranger's code may raise anything
         raise ValueError(f"import {path}: importing {module_name} raised {_in_one_line(error)}") from error
+
+
+def _require_package(path: str, package: str) -> None:
+    """A package or module, installed or in the working directory, which is added to where Python looks."""
+    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"import {path}: there is no package or module {package!r}, neither installed nor in {here}")
 
 
 def _name_of(path: str) -> str:

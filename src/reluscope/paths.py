@@ -20,6 +20,11 @@ def weights(run: str) -> str:
     return f"{run_folder(run)}/weights.zarr"
 
 
+def manifest(run: str) -> str:
+    """Manifest of a run whose checkpoints are files: file, step and digest."""
+    return f"{run_folder(run)}/manifest.csv"
+
+
 def counts(run: str, shard: str) -> str:
     """Counts store of one fixed range of steps of a run."""
     return f"{run_folder(run)}/counts/{shard}.zarr"

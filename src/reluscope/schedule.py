@@ -9,6 +9,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class Timeline:
     num_images: int
     batch_size: int
     epochs: int
+    first_step: ClassVar[int] = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -59,8 +61,40 @@ class Timeline:
         return np.arange(1, self.epochs + 1) * self.steps_per_epoch
 
 
+@dataclass(frozen=True)
+class SavedSteps:
+    """The steps of a training that ran elsewhere: those whose checkpoints there are.
+
+    Attributes:
+        steps: ascending, at least one.
+        steps_per_epoch: None where it is not known, and then epochs are not known either.
+    """
+
+    steps: tuple[int, ...]
+    steps_per_epoch: int | None = None
+
+    @property
+    def first_step(self) -> int:
+        return self.steps[0]
+
+    @property
+    def num_steps(self) -> int:
+        """The last step."""
+        return self.steps[-1]
+
+    def epoch_of(self, steps: Steps) -> NDArray[np.float64]:
+        """Steps in epochs, with fractions; NaN where that is not known.  float64, same shape."""
+        return np.asarray(steps, np.float64) / (self.steps_per_epoch or np.nan)
+
+    def dumped(self, every: int = 1) -> Steps:
+        """All of the steps."""
+        return np.array(self.steps, np.int64)
+
+
 def select_steps(
-    selections: Mapping[str, object] | Sequence[Mapping[str, object]], timeline: Timeline, dump_every: int = 1
+    selections: Mapping[str, object] | Sequence[Mapping[str, object]],
+    timeline: Timeline | SavedSteps,
+    dump_every: int = 1,
 ) -> Steps:
     """The union of the selections.
 
@@ -80,19 +114,19 @@ def select_steps(
 
 
 @functools.cache  # studies ask the same for each of hundreds of runs
-def _selected(selections: str, timeline: Timeline, dump_every: int) -> Steps:
+def _selected(selections: str, timeline: Timeline | SavedSteps, dump_every: int) -> Steps:
     dumped = timeline.dumped(dump_every)
     steps = np.unique(np.concatenate([_select(one, timeline, dumped) for one in json.loads(selections)]))
     steps.flags.writeable = False
     return steps
 
 
-def with_ends(steps: Sequence[Steps], timeline: Timeline) -> Steps:
-    """The union of all steps, the first and the last of the training; ascending, int64."""
-    return np.unique(np.concatenate([*steps, [0, timeline.num_steps]])).astype(np.int64)
+def with_ends(steps: Sequence[Steps], timeline: Timeline | SavedSteps) -> Steps:
+    """The union of all steps, the first and the last one there is; ascending, int64."""
+    return np.unique(np.concatenate([*steps, [timeline.first_step, timeline.num_steps]])).astype(np.int64)
 
 
-def _select(selection: dict[str, object], timeline: Timeline, dumped: Steps) -> Steps:
+def _select(selection: dict[str, object], timeline: Timeline | SavedSteps, dumped: Steps) -> Steps:
     has_until = "until" in selection
     until = _integer("steps.until", selection.pop("until", timeline.num_steps), least=0)
     if until > timeline.num_steps:
@@ -110,13 +144,18 @@ def _select(selection: dict[str, object], timeline: Timeline, dumped: Steps) -> 
         return _listed(value, timeline, dumped)
     if kind == "shares":
         wanted = np.floor(_shares(value) * timeline.num_steps + 1e-9)  # before a drop there, never after
-        return dumped[np.searchsorted(dumped, wanted, side="right") - 1]
+        return dumped[np.maximum(np.searchsorted(dumped, wanted, side="right") - 1, 0)]
     number = _integer(f"steps.{kind}", value, least=1)
-    if kind == "every":
+    if kind == "every" and isinstance(timeline, SavedSteps):
+        chosen = dumped[(dumped % number == 0) & (dumped <= until)]
+    elif kind == "every":
         chosen = _must_be_dumped(np.arange(0, until + 1, number), dumped)
     else:
         if kind == "per_epoch":
-            wanted = np.arange(0, timeline.epochs * number + 1) * timeline.steps_per_epoch / number
+            if timeline.steps_per_epoch is None:
+                raise ValueError("steps.per_epoch: the epochs of these files are not known; give steps_per_epoch")
+            epochs = -(-timeline.num_steps // timeline.steps_per_epoch)
+            wanted = np.arange(0, epochs * number + 1) * timeline.steps_per_epoch / number
         else:
             decades = np.log10(max(timeline.num_steps, 1))
             wanted = np.append(0, 10 ** np.arange(0, decades + 1 / number, 1 / number))
@@ -131,7 +170,7 @@ def _shares(value: object) -> NDArray[np.float64]:
     return np.array(value, np.float64)
 
 
-def _listed(value: object, timeline: Timeline, dumped: Steps) -> Steps:
+def _listed(value: object, timeline: Timeline | SavedSteps, dumped: Steps) -> Steps:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise ValueError(f"steps.list: expected a list of steps, got {value!r}")
     steps = np.array([_integer("steps.list", s, least=0) for s in value], np.int64)
@@ -163,12 +202,15 @@ def _integer(key: str, value: object, least: int) -> int:
     return value
 
 
-def default_shard_length(timeline: Timeline) -> int:
+def default_shard_length(timeline: Timeline | SavedSteps) -> int:
     """Steps whose checkpoints one counting job handles: a quarter of the training, but at least 1,000.
 
     A job takes seconds to start, so it should handle dozens of checkpoints where one an epoch is counted. Which are
-    counted must not matter: a shard's range never moves.
+    counted must not matter: a shard's range never moves. Files have a job each, so that one that is added or
+    replaced is counted by itself.
     """
+    if isinstance(timeline, SavedSteps):
+        return 1
     return max(1_000, timeline.num_steps // 4 + 1)  # four hold the last step, too
 
 

@@ -10,6 +10,7 @@ from snakemake.utils import min_version, validate
 from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
+from reluscope.checkpoint_files import update_manifest
 from reluscope.sources import closure, module_files
 from reluscope.stages import progress
 from reluscope.study import (
@@ -51,7 +52,13 @@ try:
     study = Study.from_config(config)
     if "plan" not in sys.argv:  # which reads no results, and may be of another study
         check_results(study, remembered)
-except (ConfigError, SyntaxError) as error:
+        # here and not by a rule: one file more must not make the other files' counts look old
+        for run in study.runs.values():
+            if not run.is_trained:
+                manifest = Path(paths.manifest(run.name))
+                for finding in update_manifest(run.spec.files, manifest):
+                    print(f"{run.name}: {finding}", file=sys.stderr)
+except (ValueError, SyntaxError) as error:
     # one line that a person can act on, instead of Snakemake's four about this file
     files = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
     raise SystemExit(f"{files}: {error}")
@@ -62,6 +69,15 @@ wildcard_constraints:
     shard="[0-9]+-[0-9]+",
     measure=r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_-]+)?",
     figure="[A-Za-z0-9][A-Za-z0-9_-]*",
+
+
+def checkpoints_of(wildcards):
+    """What a counting job loads: the run's weights store, or its files of these steps."""
+    run = study.runs[wildcards.run]
+    if run.is_trained:
+        return {"weights": paths.weights(run.name)}
+    files = run.spec.files_at(run.shards[wildcards.shard])
+    return {"files": [f.file for f in files]}
 
 
 def counts_of(run):

@@ -3,7 +3,7 @@
 
 rule count:
     input:
-        weights=paths.weights("{run}"),
+        unpack(checkpoints_of),
     output:
         directory(paths.counts("{run}", "{shard}")),
     log:

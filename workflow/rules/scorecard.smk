@@ -3,8 +3,8 @@
 
 rule scorecard:
     input:
-        weights=[paths.weights(run) for run in study.runs],
-        counts=[counts_of(run)[0] for run in study.runs],
+        weights=[paths.weights(run.name) for run in study.trained_runs],
+        counts=[counts_of(run.name)[0] for run in study.trained_runs],
         measures=claimed_stores,
         sources=relative(closure(module_files("reluscope.scorecard")[0])),
     output:

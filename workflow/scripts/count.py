@@ -4,8 +4,10 @@ from reluscope.stages.gpus import one_gpu
 from reluscope.stages.jobs import logged
 
 with logged(snakemake.log[0]), one_gpu(snakemake.resources.get("jobs_per_gpu")):  # before torch is imported
+    from reluscope import paths
     from reluscope.stages.counting import count_shard
     from reluscope.study import Study
 
     run = Study.from_config(snakemake.config).runs[snakemake.wildcards.run]
-    count_shard(run, snakemake.wildcards.shard, snakemake.input.weights, snakemake.output[0], threads=snakemake.threads)
+    source = snakemake.input.weights if run.is_trained else paths.manifest(run.name)
+    count_shard(run, snakemake.wildcards.shard, source, snakemake.output[0], threads=snakemake.threads)

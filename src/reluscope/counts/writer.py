@@ -44,7 +44,7 @@ class CountsWriter:
         steps: the steps of the shard, ascending, int64.
         epochs: the same in epochs.
         attributes: what was counted and how, JSON types.
-        source: the weights store that is counted.
+        source: the weights store that is counted; None where the attributes name the files that are.
 
     A folder left by a job with other attributes, or over weights that were made again since, is started anew, because
     counts can be made again.
@@ -60,13 +60,13 @@ class CountsWriter:
         steps: NDArray[np.int64],
         epochs: NDArray[np.float64],
         attributes: Mapping[str, Any],
-        source: Path,
+        source: Path | None,
     ) -> None:
         self._folder, self._final, self._steps, self._epochs = folder, final, steps, epochs
         coordinates = "step epoch layer layer_name stage num_channels num_positions height width"
         self._attributes = {"kind": "counts", "coordinates": coordinates, **attributes}
-        made = (source / "zarr.json").stat()
-        self._source = [made.st_ino, made.st_mtime_ns]
+        made = (source / "zarr.json").stat() if source else None
+        self._source = [made.st_ino, made.st_mtime_ns] if made else None
         self._lock = stores.lock(folder, "counting this shard")
         self._store, self._state = folder / "counts.zarr", folder / "state.json"
         self.num_counted = 0

@@ -1,17 +1,22 @@
 """Network names and options: what may be asked for, checked without torch.
 
-A name is a family and, optionally, a depth: ``"resnet20"``, ``"fixup_resnet32"``, ``"toynet"``.
+A name is a family and, optionally, a depth: ``"resnet20"``, ``"fixup_resnet32"``, ``"toynet"``; or the import path of a
+function that returns a network: ``"torchvision.models:resnet18"``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reluscope.hints import did_you_mean, require_known
+from reluscope.imports import check_path
 
 DEFAULT_DEPTH = 20
+DEFAULT_CHANNELS = 3
+DEFAULT_CLASSES = 10
 
 NEGATIVE_SLOPES = {"relu": 0.0, "prelu": 0.25, "leaky_relu": 0.01}
 """The activations, and what they multiply negative values by; for PReLU before training, which learns it."""
@@ -71,6 +76,38 @@ def check_network(
 ) -> None:
     """Raise ValueError, in one line, unless `build_network` would accept these options.  Never imports torch."""
     resolve_network(name, depth, activation, widths)
+
+
+def is_import_path(name: object) -> bool:
+    """Whether a network's name is where to import it from."""
+    return isinstance(name, str) and ":" in name
+
+
+def network_from_config(network: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The `network` of a config with every option resolved, JSON types.  Never imports torch, or the network.
+
+    Two ways to name one network give the same: ``{name, depth, activation, widths}``, or ``{import, arguments}``.
+
+    Raises:
+        ValueError: one line that says what was given and what is allowed; of an import, that the path does not read as
+            one or its package is not there. The rest of an import shows when the network is built.
+    """
+    if isinstance(network, str):
+        network = {"import" if is_import_path(network) else "name": network}
+    if "import" in network:
+        check_path(network["import"])
+        if others := [key for key in network if key not in ("import", "arguments")]:
+            raise ValueError(
+                f"network: {others[0]} does not go with import; give the function what it takes as arguments"
+            )
+        return {"import": network["import"], "arguments": dict(network.get("arguments") or {})}
+    if "name" not in network:
+        raise ValueError("network: missing key 'name' (one of ours) or 'import' (package.module:function)")
+    if "arguments" in network:
+        raise ValueError("network: arguments go with import only")
+    resolved = resolve_network(**network)
+    spec: dict[str, Any] = {"name": resolved.family, "depth": resolved.depth, "activation": resolved.activation}
+    return spec | ({"widths": list(resolved.widths)} if resolved.widths else {})
 
 
 def resolve_network(

@@ -61,7 +61,7 @@ class Setting:
     def matches(self, network: Mapping[str, Any], method: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
         """Whether such a run belongs here."""
         wanted = {"name": self.family, "depth": DEPTH, "activation": self.activation}
-        if any(network[key] != value for key, value in wanted.items()) or method["schedule"] != self.schedule:
+        if any(network.get(key) != value for key, value in wanted.items()) or method["schedule"] != self.schedule:
             return False
         if self.paper_epochs and method["epochs"] != EPOCHS[self.schedule]:
             return False

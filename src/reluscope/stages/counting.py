@@ -9,40 +9,42 @@ import numpy as np
 import torch
 
 from reluscope import paths, stores
-from reluscope.checkpoints import machine, open_weights
+from reluscope.checkpoint_files import FilesSpec
+from reluscope.checkpoint_files.loading import CheckpointFiles
+from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
 from reluscope.data import load
-from reluscope.networks import build_network
+from reluscope.networks import network_of
+from reluscope.networks.imported import require_forward
 from reluscope.schedule import Steps
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
 BATCHES_AT_ONCE = {"cpu": 1, "cuda": 16}
-"""By device: a GPU is not kept busy by one batch of small images. The networks that can be named meet only in
-batch-norm, which keeps each batch's own statistics."""
+"""By device: a GPU is not kept busy by one batch of small images. In our networks images meet only in batch-norm, which
+keeps each batch's own statistics; in imported ones they may meet elsewhere, and each batch passes alone."""
 
 
-def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int) -> None:
+def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int) -> None:
     """Count every pattern of every layer at the steps of `shard`, over all training images in their fixed order.
 
     A job killed before continues after the last step it saved.
 
     Args:
-        weights: the run's weights store.
+        source: the run's weights store, or the manifest of its files.
         output: name of the shard's counts store.
         threads: processor threads.
 
     Raises:
         ConfigError: the weights were trained with other settings than the run's.
+        ValueError: a file is not what the manifest says, or of another network; or an imported network fails.
     """
     device = prepare(threads)
-    store = open_weights(weights)
+    store = _checkpoints(run, shard, source)
     settings = counting_settings(run, shard)
-    if different := stores.difference(store.attributes, settings["training"]):
-        raise ConfigError(f"{weights} was made with {different}; restore that, or delete the store to make it again")
     steps: Steps = np.array(run.shards[shard], np.int64)
-    at_once = BATCHES_AT_ONCE[device.type]
+    at_once = 1 if "import" in run.spec.network else BATCHES_AT_ONCE[device.type]
     attributes = {
         "run": run.name,
         **settings,
@@ -50,14 +52,19 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
         "batches_at_once": at_once,
         "versions": stores.versions(),
     }
+    is_file = isinstance(store, CheckpointFiles)
+    attributes |= store.attributes if is_file else {}
     epochs = run.spec.timeline().epoch_of(steps)
-    writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, source=Path(weights))
+    trained = None if is_file else Path(source)
+    writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, trained)
 
     try:
         dataset = load(run.spec.data)
         images = dataset.train.to(device)
-        network = build_network(in_channels=images.shape[0], num_classes=dataset.num_classes, **run.spec.network)
+        network = network_of(run.spec.network, images.shape[0], dataset.num_classes)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if "import" in run.spec.network:
+            require_forward(run.spec.network["import"], network, images[:2])
         started, first = time.monotonic(), writer.num_counted
         for step in steps[first:].tolist():
             store.load_into(network, step)
@@ -76,3 +83,13 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
         writer.finish()
     finally:
         writer.close()
+
+
+def _checkpoints(run: Run, shard: str, source: str) -> WeightsStore | CheckpointFiles:
+    """What loads the shard's steps."""
+    if isinstance(run.spec, FilesSpec):
+        return CheckpointFiles(source, run.shards[shard])
+    store = open_weights(source)
+    if different := stores.difference(store.attributes, run.spec.to_dict()):
+        raise ConfigError(f"{source} was made with {different}; restore that, or delete the store to make it again")
+    return store

@@ -24,7 +24,7 @@ def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str) -> None:
     """
     counts = open_counts(*shards)
     series = compute(spec, counts)
-    wanted = ("run", "training", "batch_size", "sample", "versions")
+    wanted = ("run", "training", "checkpoints", "batch_size", "sample", "versions")
     kept = {key: counts.attributes[key] for key in wanted if key in counts.attributes}
     write_series(series, Path(output), {**measuring_settings(spec), **kept})
 

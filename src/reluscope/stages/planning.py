@@ -13,9 +13,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reluscope.data.spec import DataSpec, image_shape
-from reluscope.networks import build_network
+from reluscope.networks import network_of
+from reluscope.networks.names import DEFAULT_CLASSES
 from reluscope.preactivations import LayerChoice, Site, observe
 from reluscope.study import Run, Study
+from reluscope.training.spec import TrainingSpec
 
 BYTES_A_PARAMETER = 4 * 0.575
 """float32 in the weights store; the ratio measured for ResNet-20 at learning rate 0.1, where it is largest."""
@@ -94,18 +96,22 @@ def _cells(cost: Cost, machine: Machine) -> Iterable[str]:
 
 
 def cost_of(run: Run, checkpoints: int) -> Cost:
-    """What one run costs of which `checkpoints` steps are counted."""
-    spec, timeline = run.spec, run.spec.timeline()
+    """What one run costs of which `checkpoints` steps are counted; files are not trained."""
+    spec, images = run.spec, run.num_images
     size = _size_of(json.dumps(dict(spec.network)), spec.data, json.dumps(dict(run.layers)))
-    images = timeline.num_images
-    return Cost(
+    counted = Cost(
+        checkpoints=checkpoints,
+        counts=size.positions * images * checkpoints * _bytes_a_position(run.one_in),
+        counting=size.operations * images * checkpoints,
+    )
+    if not isinstance(spec, TrainingSpec):
+        return counted
+    timeline = spec.timeline()
+    return counted + Cost(
         trainings=1,
         steps=timeline.num_steps,
-        checkpoints=checkpoints,
         weights=size.parameters * len(spec.dumped_steps()) * BYTES_A_PARAMETER,
-        counts=size.positions * images * checkpoints * _bytes_a_position(run.one_in),
         training=TRAINING_PASSES * size.operations * images * timeline.epochs,
-        counting=size.operations * images * checkpoints,
     )
 
 
@@ -123,11 +129,11 @@ class _Size:
 
 @functools.cache  # the seeds of a run have one size
 def _size_of(network: str, data: DataSpec, layers: str = "{}") -> _Size:
-    """Builds the network without memory for its values, and lets an image without values through."""
-    shape = image_shape(data)
-    with torch.device("meta"):
-        built = build_network(in_channels=shape[0], **json.loads(network)).eval()
-        image = torch.empty(1, *shape)
+    """Builds the network and lets an image through; one of ours without memory for values."""
+    shape, spec = image_shape(data), json.loads(network)
+    with torch.device("cpu" if "import" in spec else "meta"):  # others may look at values as they are built
+        built = network_of(spec, shape[0], DEFAULT_CLASSES).eval()
+        image = torch.zeros(1, *shape)
     positions: list[int] = []
 
     def visit(site: Site, preactivation: torch.Tensor) -> None:

@@ -13,21 +13,24 @@ from reluscope.scorecard import RunResult, evaluate_all, write_csv, write_markdo
 from reluscope.series import open_series
 from reluscope.stores import open_store
 from reluscope.study import Run, Study
+from reluscope.training.spec import TrainingSpec
 
 
 def score_study(study: Study, markdown: str, table: str) -> None:
     """Write the scorecard of a study as Markdown and as CSV."""
-    lines = evaluate_all([result_of(run, study.claimed_measures(run)) for run in study.runs.values()])
-    data = sorted({f"{run.spec.data.name}, {run.num_images:,} training images" for run in study.runs.values()})
+    trained = study.trained_runs
+    lines = evaluate_all([result_of(run, study.claimed_measures(run)) for run in trained])
+    data = sorted({f"{run.spec.data.name}, {run.num_images:,} training images" for run in trained})
     about = {"Study": study.name, "Data": "; ".join(data)}
-    if shares := sorted({sample_share(run.one_in) for run in study.runs.values() if run.one_in > 1}):
+    if shares := sorted({sample_share(run.one_in) for run in trained if run.one_in > 1}):
         about["Comparisons of steps are estimates from a sample of the patterns"] = ", ".join(shares)
     write_markdown(lines, markdown, about)
     write_csv(lines, table)
 
 
 def result_of(run: Run, measures: Sequence[str]) -> RunResult:
-    """What the scorecard wants to know of a finished run."""
+    """What the scorecard wants to know of a finished training."""
+    assert isinstance(run.spec, TrainingSpec)
     spec, timeline = run.spec, run.spec.timeline()
     weights = open_store(paths.weights(run.name), "weights")
     counts = open_store(paths.counts(run.name, next(iter(run.shards))), "counts")

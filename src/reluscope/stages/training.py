@@ -6,8 +6,9 @@ from pathlib import Path
 
 from reluscope import paths
 from reluscope.stages.devices import prepare
-from reluscope.study import Run
+from reluscope.study import ConfigError, Run
 from reluscope.training.loop import train
+from reluscope.training.spec import TrainingSpec
 
 
 def train_run(run: Run, output: str, *, study: str, threads: int) -> None:
@@ -16,5 +17,10 @@ def train_run(run: Run, output: str, *, study: str, threads: int) -> None:
     Args:
         study: name of the study, kept in the store.
         threads: processor threads; part of what determines the bits.
+
+    Raises:
+        ConfigError: the run's checkpoints are files, and there is nothing to train.
     """
+    if not isinstance(run.spec, TrainingSpec):
+        raise ConfigError(f"runs.{run.name}: its checkpoints are files, and there is nothing to train")
     train(run.spec, Path(paths.partial(output)), Path(output), device=prepare(threads), study=study)

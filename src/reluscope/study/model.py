@@ -8,10 +8,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from reluscope import figures, measures, schedule, scorecard
-from reluscope.data.spec import DataSpec, require_images, require_labels
+from reluscope import figures, measures, paths, schedule, scorecard
+from reluscope.checkpoint_files import FilesSpec
+from reluscope.data.spec import DataSpec, num_train_images, require_images, require_labels
 from reluscope.hints import require_known
-from reluscope.networks.names import resolve_network
+from reluscope.networks.names import network_from_config
 from reluscope.patterns import parse_sample
 from reluscope.schedule import Steps
 from reluscope.study.config import ConfigError, known
@@ -21,12 +22,12 @@ from reluscope.training.spec import TrainingSpec
 
 @dataclass(frozen=True)
 class Run:
-    """One training, and which of its steps are counted.
+    """One training, or the files that one left, and which of its steps are counted.
 
     Attributes:
         name: name of its results folder.
         title: what figures call it.
-        spec: what is trained.
+        spec: what is trained, or which files there are.
         steps: the counted steps, ascending.
         shard_length: steps whose checkpoints one counting job handles.
         batch_size: images a batch when counting; batch-norm statistics are taken over it.
@@ -37,7 +38,7 @@ class Run:
 
     name: str
     title: str
-    spec: TrainingSpec
+    spec: TrainingSpec | FilesSpec
     steps: Steps
     shard_length: int
     batch_size: int
@@ -46,9 +47,14 @@ class Run:
     layers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether it is a training; its checkpoints are files otherwise."""
+        return isinstance(self.spec, TrainingSpec)
+
+    @property
     def num_images(self) -> int:
         """Training images."""
-        return self.spec.timeline().num_images
+        return num_train_images(self.spec.data)
 
     @property
     def described_data(self) -> dict[str, Any]:
@@ -141,11 +147,13 @@ class Study:
                 measures.check_options(name, given)
             except ValueError as error:
                 raise ConfigError(f"measures.{name}: {error}") from error
-        specs = {name: _trainings(name, entry, config, methods) for name, entry in config["runs"].items()}
+        specs = {name: _specs(name, entry, config, methods) for name, entry in config["runs"].items()}
         drawn = {name: _figure(name, section, specs, config) for name, section in config.get("figures", {}).items()}
         runs = {}
         for name, trainings in specs.items():
             for run, spec in trainings.items():
+                if run in runs:
+                    raise ConfigError(f"runs.{name}: there is a run {run!r} already; give this one another name")
                 entry = {"title": name, **config["runs"][name]}
                 runs[run] = _run(run, spec, entry, config, [f.steps.get(run) for f in drawn.values()])
         study = cls(config["study"], runs, options, drawn, config.get("scorecard", False))
@@ -161,6 +169,11 @@ class Study:
                 measures.check_sample(measure.function, measure.options)
             except ValueError as error:
                 raise ConfigError(f"measures.{measure.function}: {error}") from error
+
+    @property
+    def trained_runs(self) -> list[Run]:
+        """The runs that are trainings; the others' checkpoints are files."""
+        return [run for run in self.runs.values() if run.is_trained]
 
     def measures_of(self, run: str) -> dict[str, MeasureSpec]:
         """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
@@ -184,7 +197,7 @@ class Study:
 
     def claimed_measures(self, run: Run) -> list[str]:
         """The measures that the scorecard reads of a run, by the name of their store."""
-        if not self.scorecard:
+        if not self.scorecard or not isinstance(run.spec, TrainingSpec):
             return []
         wanted = scorecard.needed_measures(run.spec.network, run.spec.method.to_dict(), run.described_data)
         return sorted(wanted)
@@ -196,24 +209,35 @@ class Study:
         return f"{measure}.{figure}" if own else measure
 
 
-def _trainings(
+def _specs(
     name: str, entry: Mapping[str, Any], config: Mapping[str, Any], methods: Mapping[str, Method]
-) -> dict[str, TrainingSpec]:
-    """The trainings of one entry of `runs`, one a seed, by the name of their run."""
-    network = entry["network"]
+) -> Mapping[str, TrainingSpec | FilesSpec]:
+    """The trainings of one entry of `runs`, one a seed, by the name of their run; or its files."""
     try:
-        resolved = resolve_network(**({"name": network} if isinstance(network, str) else network))
-        spec = {"name": resolved.family, "depth": resolved.depth, "activation": resolved.activation}
-        spec |= {"widths": list(resolved.widths)} if resolved.widths else {}
+        network = network_from_config(entry["network"])
+        checkpoints = entry.get("checkpoints", config.get("checkpoints", {}))
+        if "files" in checkpoints:
+            for key in ("method", "seeds"):
+                if key in entry:
+                    raise ConfigError(f"{key}: does not go with checkpoints.files, which are of one finished training")
+            if "every" in checkpoints:
+                raise ConfigError("checkpoints.every: does not go with files; give the run's steps: {every: ...}")
+            data = DataSpec.from_config(entry.get("data", config["data"]))
+            num_train_images(data)  # meets missing data here
+            return {name: FilesSpec.from_config(network, data, checkpoints, paths.manifest(name))}
+        for key in ("step", "steps_per_epoch"):
+            if key in checkpoints:
+                raise ConfigError(f"checkpoints.{key}: goes with checkpoints.files only")
         method = methods[known(entry.get("method", "stepwise"), methods, "method")]
         data = DataSpec.from_config(entry.get("data", config["data"]))
-        every = entry.get("checkpoints", config.get("checkpoints", {})).get("every", 1)
+        every = checkpoints.get("every", 1)
         seeds = entry.get("seeds", config.get("seeds", [0]))
-        trainings = {f"{name}-seed{seed}": TrainingSpec(spec, data, method, seed, every) for seed in seeds}
+        trainings = {f"{name}-seed{seed}": TrainingSpec(network, data, method, seed, every) for seed in seeds}
         for training in trainings.values():
             training.timeline()  # meets missing data here
         require_labels(data)
-        require_images(data)
+        if "name" in network:
+            require_images(data)
     except (ValueError, OSError) as error:
         raise ConfigError(f"runs.{name}: {error}") from error
     return trainings
@@ -222,14 +246,14 @@ def _trainings(
 def _figure(
     name: str,
     section: Mapping[str, Any],
-    specs: Mapping[str, Mapping[str, TrainingSpec]],
+    specs: Mapping[str, Mapping[str, TrainingSpec | FilesSpec]],
     config: Mapping[str, Any],
 ) -> FigureSpec:
     look = dict(section)
     kind = look.pop("kind", "heatmaps")
     entries = look.pop("runs", None) or [run for runs in look.get("columns", {}).values() for run in runs]
     drawn, caption, seeds = look.pop("measures"), look.pop("caption", ""), look.pop("seeds", None)
-    selections = look.pop("steps", None) or _moments(look.get("moments")) or _counted_by_default(config)
+    selections = look.pop("steps", None) or _moments(look.get("moments"))
     try:
         _check_look(kind, look)
         if "steps" in section and "moments" in look:
@@ -241,13 +265,14 @@ def _figure(
             shown = {
                 run: spec
                 for run, spec in specs[known(entry, specs, "run")].items()
-                if seeds is None or spec.seed in seeds
+                if seeds is None or isinstance(spec, FilesSpec) or spec.seed in seeds
             }
             if not shown:
                 raise ConfigError(f"seeds: run {entry!r} has none of {seeds}")
             runs[entry] = list(shown)
             for run, spec in shown.items():
-                steps[run] = schedule.select_steps(selections, spec.timeline(), spec.dump_every)
+                steps[run] = spec.select_steps(selections or _counted_by_default(spec, config["runs"][entry], config))
+                _check_epochs(kind, look, spec)
         if not runs:
             raise ConfigError("expected runs, got none")
     except ValueError as error:
@@ -266,6 +291,14 @@ def _check_look(kind: str, look: Mapping[str, Any]) -> None:
             raise ConfigError(f"{kind} need {name}")
 
 
+def _check_epochs(kind: str, look: dict[str, Any], spec: TrainingSpec | FilesSpec) -> None:
+    """Over time, steps are drawn where epochs are not known."""
+    if "time" not in figures.parameters(kind).optional or spec.timeline().steps_per_epoch is not None:
+        return
+    if look.setdefault("time", "step") != "step":
+        raise ConfigError("time: the epochs of files are not known; give checkpoints.steps_per_epoch, or time: step")
+
+
 def _moments(moments: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
     """The steps that a figure's moments name, and the last one, of which its shares are taken."""
     if not moments:
@@ -275,13 +308,16 @@ def _moments(moments: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]
     return [{"list": steps}, {"shares": [*shares, 1.0]}]
 
 
-def _counted_by_default(config: Mapping[str, Any]) -> Any:
+def _counted_by_default(spec: TrainingSpec | FilesSpec, entry: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    """Of a training what the config says for all; of files, those that the run names, or all."""
+    if isinstance(spec, FilesSpec):
+        return entry.get("steps", {"every": 1})
     return config.get("counting", {}).get("steps", {"per_epoch": 1})
 
 
 def _run(
     name: str,
-    spec: TrainingSpec,
+    spec: TrainingSpec | FilesSpec,
     entry: Mapping[str, Any],
     config: Mapping[str, Any],
     shown: Sequence[Steps | None],
@@ -292,9 +328,7 @@ def _run(
     wanted = [steps for steps in shown if steps is not None]
     if "steps" in entry or not wanted:
         try:
-            wanted.append(
-                schedule.select_steps(entry.get("steps", _counted_by_default(config)), timeline, spec.dump_every)
-            )
+            wanted.append(spec.select_steps(entry.get("steps") or _counted_by_default(spec, entry, config)))
         except ValueError as error:
             raise ConfigError(f"runs.{name}: {error}") from error
     steps = schedule.with_ends(wanted, timeline)

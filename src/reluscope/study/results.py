@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reluscope import measures, paths, stores
+from reluscope.checkpoint_files import FilesSpec
 from reluscope.patterns import sample_share
 from reluscope.study.config import ConfigError
 from reluscope.study.model import MeasureSpec, Run, Study
@@ -14,7 +15,8 @@ from reluscope.study.model import MeasureSpec, Run, Study
 
 def counting_settings(run: Run, shard: str) -> dict[str, Any]:
     """All that determines a shard's counts, as its store keeps it; JSON types."""
-    settings = {"training": run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(run.shards[shard])}
+    source = "checkpoints" if isinstance(run.spec, FilesSpec) else "training"
+    settings = {source: run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(run.shards[shard])}
     # named only where there is one, so that the settings of stores that keep all, of all layers, stay what they were
     if run.one_in > 1:
         settings["sample"] = sample_share(run.one_in)
@@ -47,7 +49,8 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
                 "folder with --directory, or move results away"
             )
     for run in study.runs.values():
-        _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
+        if run.is_trained:
+            _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
         for shard in run.shards:
             # that there is none is a setting too
             settings = {"sample": None, "layers": None, **counting_settings(run, shard)}

@@ -19,8 +19,9 @@ from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
 from reluscope.data.spec import require_labels
-from reluscope.networks import build_network
+from reluscope.networks import network_of
 from reluscope.networks.fixup import scalar_parameters
+from reluscope.networks.imported import require_logits
 from reluscope.schedule import Timeline
 from reluscope.training.methods import Method
 from reluscope.training.rates import rates
@@ -72,10 +73,17 @@ def train(
 
 
 def initial_network(spec: TrainingSpec, dataset: Dataset) -> nn.Module:
-    """The run's network at step 0; leaves torch's global generator as it was."""
+    """The run's network at step 0; leaves torch's global generator as it was.
+
+    Raises:
+        ValueError: an imported network that cannot be built, or trained on these images.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(spec.seed, "initialisation"))
-        return build_network(in_channels=dataset.train.shape[0], num_classes=dataset.num_classes, **spec.network)
+        network = network_of(spec.network, dataset.train.shape[0], dataset.num_classes)
+    if "import" in spec.network:
+        require_logits(spec.network["import"], network, dataset.train[:2], dataset.num_classes)
+    return network
 
 
 def _run(

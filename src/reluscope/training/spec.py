@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reluscope import schedule
 from reluscope.data.spec import DataSpec, fingerprint, num_train_images
 from reluscope.schedule import Steps, Timeline
 from reluscope.training.methods import Method
@@ -17,7 +18,7 @@ class TrainingSpec:
     """All that determines the bits of a training on one machine.
 
     Attributes:
-        network: arguments of `build_network`: name, depth, activation, widths.
+        network: as `network_from_config` returns it: one of ours, or an imported one.
         data: which images, and how they are augmented.
         method: schedule and all its numbers.
         seed: initialisation, order and augmentation are drawn from streams of their own that start from it.
@@ -35,6 +36,10 @@ class TrainingSpec:
 
     def dumped_steps(self) -> Steps:
         return self.timeline().dumped(self.dump_every)
+
+    def select_steps(self, selections: Mapping[str, object] | Sequence[Mapping[str, object]]) -> Steps:
+        """The steps that selections name among those that are dumped."""
+        return schedule.select_steps(selections, self.timeline(), self.dump_every)
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as JSON types: what the weights store keeps, and what a rerun is decided by."""

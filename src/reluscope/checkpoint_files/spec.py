@@ -1,0 +1,73 @@
+"""A run whose checkpoints are files that another training left.  Free of torch where names say the step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from reluscope import schedule
+from reluscope.checkpoint_files.finding import LAST_NUMBER, CheckpointFile, find_files
+from reluscope.checkpoint_files.manifest import read_manifest
+from reluscope.data.spec import DataSpec, fingerprint
+from reluscope.schedule import SavedSteps, Steps
+
+
+@dataclass(frozen=True)
+class FilesSpec:
+    """What is counted of a run of files.
+
+    Attributes:
+        network: as `network_from_config` returns it.
+        data: the images that the patterns are counted over.
+        files: the checkpoints, by step; at least one.
+        steps_per_epoch: None where it is not known.
+    """
+
+    network: Mapping[str, Any]
+    data: DataSpec
+    files: tuple[CheckpointFile, ...]
+    steps_per_epoch: int | None = None
+
+    @classmethod
+    def from_config(cls, network: Mapping[str, Any], data: DataSpec, section: Mapping[str, Any], manifest: str) -> Self:
+        """Find the files that a run's section `checkpoints` names.
+
+        Args:
+            manifest: where the run's manifest is, or will be: what it says of steps need not be read from the files.
+
+        Raises:
+            ValueError: as `find_files`.
+        """
+        step = section.get("step", LAST_NUMBER)
+        known = read_manifest(manifest) if isinstance(step, Mapping) else {}
+
+        def field(file: str, key: str) -> int:
+            if file in known and known[file].is_unchanged():
+                return known[file].step
+            from reluscope.checkpoint_files.loading import step_field
+
+            return step_field(file, key)
+
+        return cls(network, data, tuple(find_files(section["files"], step, field)), section.get("steps_per_epoch"))
+
+    def timeline(self) -> SavedSteps:
+        return SavedSteps(tuple(file.step for file in self.files), self.steps_per_epoch)
+
+    def select_steps(self, selections: Mapping[str, object] | Sequence[Mapping[str, object]]) -> Steps:
+        """The steps that selections name among those that there are."""
+        return schedule.select_steps(selections, self.timeline())
+
+    def files_at(self, steps: Sequence[int]) -> list[CheckpointFile]:
+        """The files of these steps."""
+        wanted = set(steps)
+        return [file for file in self.files if file.step in wanted]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that determines the counts of a file beside its bytes; JSON types."""
+        sections = {
+            "network": dict(self.network),
+            "data": {**self.data.to_dict(), "fingerprint": fingerprint(self.data)},
+        }
+        return json.loads(json.dumps(sections))
