@@ -14,7 +14,6 @@ from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
 from reluscope.data import load
 from reluscope.networks import build_network
-from reluscope.schedule import Steps
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
@@ -41,7 +40,7 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
     settings = counting_settings(run, shard)
     if different := stores.difference(store.attributes, settings["training"]):
         raise ConfigError(f"{weights} was made with {different}; restore that, or delete the store to make it again")
-    steps: Steps = np.array(run.shards[shard], np.int64)
+    steps = run.shards[shard]
     at_once = BATCHES_AT_ONCE[device.type]
     attributes = {
         "run": run.name,
@@ -50,24 +49,24 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
         "batches_at_once": at_once,
         "versions": stores.versions(),
     }
-    epochs = run.spec.timeline().epoch_of(steps)
-    writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, source=Path(weights))
+    epochs = run.spec.timeline().epoch_of(np.array(steps)).tolist()
+    writer = CountsWriter(Path(paths.partial(output)), Path(output), attributes, source=Path(weights))
 
     try:
         dataset = load(run.spec.data)
         images = dataset.train.to(device)
         network = build_network(in_channels=images.shape[0], num_classes=dataset.num_classes, **run.spec.network)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        started, first = time.monotonic(), writer.num_counted
-        for step in steps[first:].tolist():
+        started, first = time.monotonic(), len(writer.steps)
+        for done, (step, epoch) in enumerate(zip(steps[first:], epochs[first:], strict=True), start=1):
             store.load_into(network, step)
             counts = count_patterns(
                 network, images, run.batch_size, batches_at_once=at_once, buffer_bytes=run.buffer_mb << 20
             )
-            writer.append(counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts])
-            done = writer.num_counted - first
-            left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
-            print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
+            kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]
+            writer.append(step, epoch, kept)
+            left = (time.monotonic() - started) / done * (len(steps) - first - done)
+            print(f"step {step:,}: {first + done} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
         writer.finish()
     finally:
         writer.close()
