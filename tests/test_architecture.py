@@ -18,7 +18,7 @@ FLOORS = [
     ["imports", "schedule", "stores"],
     ["data", "networks", "preactivations", "series", "verification"],
     ["checkpoints", "counting", "counts", "measures", "figures"],
-    ["training", "scorecard"],
+    ["recording", "training", "scorecard"],
     ["study"],
     ["stages"],
     ["cli"],

@@ -305,7 +305,9 @@ def test_what_cannot_be_counted_again_is_never_begun_anew(tmp_path: Path) -> Non
     store.append(0, 0.0, counts_of(0))
     store.save()
     store.close()
-    with pytest.raises(stores.StoreError, match=r"a\.partial: cannot be continued: .*batch_size: 128, but now it is 64"):
+    with pytest.raises(
+        stores.StoreError, match=r"a\.partial: cannot be continued: .*batch_size: 128, but now it is 64"
+    ):
         recorder(tmp_path, batch_size=64)
     with pytest.raises(stores.StoreError, match=r"cannot be continued: it was begun with sample: None"):
         recorder(tmp_path, sample="1/16")
