@@ -35,7 +35,7 @@ class RecordPatterns(Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         if trainer.is_global_zero:
             self.recorder = reluscope.PatternRecorder(pl_module, self.images, self.path, **self.settings)
-            self.recorder.rewind(trainer.global_step)  # a training that goes on from a checkpoint does it again
+            self.recorder.rewind(trainer.global_step)  # what a stopped training did from here on is done again
             self._record(trainer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -40,8 +40,7 @@ def main() -> None:
     step = first_epoch * len(loader)
     with reluscope.PatternRecorder(network, images, "counts.zarr") as recorder:
         recorder.rewind(step)  # what a stopped training did after its checkpoint is done again
-        if recorder.last_step is None:
-            recorder.record(0, epoch=0)
+        recorder.record(step, epoch=first_epoch)
         for epoch in range(first_epoch, EPOCHS):
             for inputs, targets in loader:
                 optimizer.zero_grad()

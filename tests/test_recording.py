@@ -159,7 +159,7 @@ def test_steps_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
         recorder.record(3)
         with pytest.raises(ValueError, match=r"step 3: expected one after step 3, the last that was recorded"):
             recorder.record(3)
-        recorder.rewind(2)
+        recorder.rewind(3)
         assert recorder.last_step is None
         recorder.record(3)
     assert open_counts(tmp_path / "c.zarr").steps.tolist() == [3]

@@ -99,7 +99,7 @@ class PatternRecorder:
         if self.last_step is not None and step <= self.last_step:
             raise ValueError(
                 f"step {step:,}: expected one after step {self.last_step:,}, the last that was recorded; a training "
-                "that goes on from an earlier step calls rewind(step) first"
+                "that begins at an earlier one calls rewind first"
             )
         with torch.autocast(device_of(self._network).type, enabled=False):
             counts = count_patterns(
@@ -109,7 +109,7 @@ class PatternRecorder:
         self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
 
     def rewind(self, step: int) -> None:
-        """Forgets what was recorded after `step`: for a training that goes on from a checkpoint of that step."""
+        """Forgets what was recorded from `step` on: for a training that begins there, anew or from a checkpoint."""
         self._writer.rewind(step)
 
     def save(self) -> None:

@@ -282,7 +282,7 @@ def test_what_is_forgotten_was_never_there(tmp_path: Path, bytes_below, monkeypa
             store.append(step, step / 12, counts_of(step))
         for step in wrong:
             store.append(step, step / 12, counts_of(step + 50))
-        store.rewind(2)
+        store.rewind(3)
         assert store.steps == [0, 2]
         store.append(3, 0.25, counts_of(3))
         store.finish()
@@ -294,7 +294,7 @@ def test_a_store_that_ends_with_a_rewind_has_no_more_patterns_than_its_steps(tmp
     store = recorder(tmp_path)
     for step in (0, 2, 3):
         store.append(step, step / 12, counts_of(step))
-    store.rewind(2)
+    store.rewind(3)
     store.finish()
     layer = xarray.open_zarr(tmp_path / "a.zarr", group="layer001")
     assert layer.sizes["pattern"] == int(layer.indptr[-1]) == sum(len(counts_of(step)[1].keys) for step in (0, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,8 +167,8 @@ class CountsWriter:
         write_file(self._state, json.dumps(state).encode())
 
     def rewind(self, step: int) -> None:
-        """Forget what was appended after `step`."""
-        num_saved, kept = len(self.steps) - len(self._waiting), bisect_right(self.steps, step)
+        """Forget what was appended from `step` on."""
+        num_saved, kept = len(self.steps) - len(self._waiting), bisect_left(self.steps, step)
         del self.steps[kept:], self._epochs[kept:]
         for layer in self._layers:
             for column in (layer.ends, *layer.exact.values()):
