@@ -18,7 +18,7 @@ FLOORS = [
     ["imports", "schedule", "source_digest", "stores"],
     ["data", "networks", "preactivations", "series", "verification"],
     ["checkpoint_files", "checkpoints", "counting", "counts", "measures", "figures"],
-    ["training", "scorecard"],
+    ["recording", "training", "scorecard"],
     ["study"],
     ["stages"],
     ["cli"],

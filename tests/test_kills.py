@@ -45,13 +45,11 @@ def train(folder: Path) -> None:
 
 def count(folder: Path) -> None:
     """Stands for a counting job: the writer is real, the counts are drawn."""
-    steps = np.arange(12)
     with mock.patch.multiple(counts_writer, SAVE_BYTES=20_000, CHUNK_PATTERNS=1000):
-        names = (folder / "store.partial", folder / "store.zarr")
-        store = CountsWriter(*names, steps, steps / 4, {"run": "r"}, folder.parent / "source")
+        store = CountsWriter(folder / "store.partial", folder / "store.zarr", {"run": "r"}, folder.parent / "source")
         try:
-            for step in steps[store.num_counted :].tolist():
-                store.append([counts_of(step, layer) for layer in range(3)])
+            for step in range(len(store.steps), 12):
+                store.append(step, step / 4, [counts_of(step, layer) for layer in range(3)])
             store.finish()
         finally:
             store.close()
@@ -59,7 +57,9 @@ def count(folder: Path) -> None:
 
 def counts_of(step: int, layer: int) -> PatternCounts:
     keys = np.unique(np.random.default_rng([step, layer]).integers(0, 9000, 900)).astype(np.uint16)
-    return PatternCounts(f"layer {layer}", keys, np.ones(len(keys), np.int64), 16, 900, 1)
+    counts = np.ones(len(keys), np.int64)
+    counts[0] += 900 - len(keys)
+    return PatternCounts(f"layer {layer}", keys, counts, 16, 900, 1)
 
 
 def run_until(job: Callable[[Path], None], folder: Path, num_changes: int | None) -> None:

@@ -38,12 +38,10 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         weights.append({}, {})
     weights.finish({})
     shard = np.arange(5)
-    counts = CountsWriter(
-        run / "counts" / "a.partial", run / "counts" / "a.zarr", shard, shard / 4, {"run": "r"}, run / "weights.zarr"
-    )
+    counts = CountsWriter(run / "counts" / "a.partial", run / "counts" / "a.zarr", {"run": "r"}, run / "weights.zarr")
     for step in shard.tolist():
         keys = np.unique(np.random.default_rng(step).integers(0, 1 << 16, 150)).astype(np.uint16)
-        counts.append([PatternCounts("relu", keys, np.ones(len(keys), np.int64), 16)])
+        counts.append(step, step / 4, [PatternCounts("relu", keys, np.ones(len(keys), np.int64), 16)])
     counts.finish()
     series = MeasureSeries("entropy", np.random.default_rng(0).random((5, 1)), shard, shard / 4, ["relu"], np.zeros(1))
     write_series(series, run / "measures" / "entropy.zarr", {})

@@ -16,18 +16,28 @@ if TYPE_CHECKING:
     from reluscope.counts import open_counts as open_counts
     from reluscope.networks import build_network as build_network
     from reluscope.patterns import PatternCounts as PatternCounts
+    from reluscope.recording import PatternRecorder as PatternRecorder
 
 __version__ = "0.1.0"
 
 _HOME = {
     "PatternCounts": "reluscope.patterns",
+    "PatternRecorder": "reluscope.recording",
     "build_network": "reluscope.networks",
     "count_patterns": "reluscope.counting",
     "open_counts": "reluscope.counts",
     "open_weights": "reluscope.checkpoints",
 }
 
-__all__ = ["PatternCounts", "build_network", "count_patterns", "measures", "open_counts", "open_weights"]
+__all__ = [
+    "PatternCounts",
+    "PatternRecorder",
+    "build_network",
+    "count_patterns",
+    "measures",
+    "open_counts",
+    "open_weights",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import EXACT, layer_group
+from reluscope.counts.writer import EXACT, MACHINE, layer_group
 from reluscope.patterns import Counts, PatternCounts, SampledCounts, parse_sample
 
 READ_PATTERNS = 1 << 23
@@ -157,7 +157,7 @@ def _values(group: zarr.Group, name: str) -> NDArray[Any]:
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "threads", "device", "batches_at_once"})
+    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", *MACHINE})
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 
 from reluscope import stores
 from reluscope.files import remove, write_file
-from reluscope.patterns import Counts, SampledCounts, expected_collisions
+from reluscope.patterns import Counts, PatternCounts, SampledCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
 PAGE_PATTERNS = 1 << 15
@@ -25,14 +29,22 @@ SAVE_SECONDS = 60.0
 SAVE_BYTES = 1 << 28
 """Counted steps are saved when a minute has passed or 256 MB are waiting, whatever comes first."""
 
+STATE = "state.json"
+"""Beside an unfinished store: what is in it so far, and what it was begun with."""
+
+MACHINE = ("device", "threads", "batches_at_once")
+"""Attributes that may differ among counts of one run."""
+
+_FORMAT = 2  # of the state
+
 EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.float64}
 """What a store of samples keeps for each step of a layer, of all patterns: the attributes of `SampledCounts`."""
 
 
 class CountsWriter:
-    """Appends the counts of one step at a time to an unfinished store in `folder`; renames it to `final` at the end.
+    """Appends the counts of step after step to an unfinished store in `folder`, and renames it to `final` at the end.
 
-    Opened on a folder that a killed job left, it continues there: `num_counted` steps are already there.
+    Opened on a folder that a killed job left, it continues there: `steps` are already there.
 
     Per layer the patterns of all steps stand one after the other (CSR): those of the i-th step are
     ``keys[indptr[i]:indptr[i + 1]]`` and ``counts[indptr[i]:indptr[i + 1]]``. Where only samples are kept, arrays over
@@ -41,151 +53,236 @@ class CountsWriter:
     Args:
         folder: where the unfinished store is kept.
         final: the finished store's name.
-        steps: the steps of the shard, ascending, int64.
-        epochs: the same in epochs.
         attributes: what was counted and how, JSON types.
-        source: the weights store that is counted; None where the attributes name the files that are.
+        source: what is counted, a weights store or a manifest; None where the weights pass by and are not kept.
 
-    A folder left by a job with other attributes, or over weights that were made again since, is started anew, because
-    counts can be made again.
+    Attributes:
+        steps: those appended, ascending.
+
+    A folder left by a job with other attributes, or over weights that were made again since, or that lost a chunk, is
+    started anew, because counts can be made again. Where they cannot, without a source, it is refused.
 
     Raises:
-        StoreError: another process writes here.
+        StoreError: another process writes here, or the folder is refused.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        final: Path,
-        steps: NDArray[np.int64],
-        epochs: NDArray[np.float64],
-        attributes: Mapping[str, Any],
-        source: Path | None,
-    ) -> None:
-        self._folder, self._final, self._steps, self._epochs = folder, final, steps, epochs
+    def __init__(self, folder: Path, final: Path, attributes: Mapping[str, Any], source: Path | None = None) -> None:
+        self._folder, self._final = folder, final
         coordinates = "step epoch layer layer_name stage num_channels num_positions height width"
         self._attributes = {"kind": "counts", "coordinates": coordinates, **attributes}
-        made = (source / "zarr.json").stat() if source else None
-        self._source = [made.st_ino, made.st_mtime_ns] if made else None
-        self._lock = stores.lock(folder, "counting this shard")
-        self._store, self._state = folder / "counts.zarr", folder / "state.json"
-        self.num_counted = 0
-        self._written: list[int] = []  # patterns in the store, by layer
-        self._waiting: list[list[Counts]] = []  # steps counted but not in the store
-        self._layers: list[zarr.Group] = []
-        if not self._resume():
-            remove(self._state)  # first: it must never speak of another store than its own
-            self._group = stores.create_group(self._store, self._attributes)
+        self._source = None if source is None else _made(source)
+        self._lock = stores.lock(folder, "counting here")
+        self._store, self._state = folder / "counts.zarr", folder / STATE
+        try:
+            if not self._resume():
+                self._start()
+        except BaseException:
+            self._lock.release()
+            raise
         self._saved_at = time.monotonic()
+
+    def _start(self) -> None:
+        self.steps: list[int] = []
+        self._epochs: list[float] = []
+        self._layers: list[_Layer] = []
+        self._waiting: list[list[PatternCounts]] = []  # what is kept of steps that are not in the store yet
+        remove(self._state)  # first: it must never speak of another store than its own
+        self._group = stores.create_group(self._store, self._attributes)
 
     def _resume(self) -> bool:
-        if not (self._state.is_file() and self._store.exists()):
+        if not self._state.is_file():
             return False
-        state = json.loads(self._state.read_text())
-        if any(state[key] != now for key, now in self._identity().items()):
-            return False
-        self._group = stores.reopen_group(self._store)
-        self.num_counted, self._written = state["num_counted"], state["written"]
-        self._layers = [_group(self._group, layer_group(i)) for i in range(len(self._written))]
         try:
-            for group, written in zip(self._layers, self._written, strict=True):
-                for name, length in (("keys", written), ("counts", written), ("indptr", self.num_counted + 1)):
-                    stores.require_chunks(stores.array_of(group, name), length)
-                for name in _exact_of(group):
-                    stores.require_chunks(stores.array_of(group, name), self.num_counted)
-        except stores.StoreError:  # what was lost can be counted again
-            self.num_counted, self._written, self._layers = 0, [], []
-            return False
+            self._continue(json.loads(self._state.read_text()))
+        except stores.StoreError as error:
+            if self._source is not None:
+                return False  # what was lost, or is another's, can be counted again
+            raise stores.StoreError(f"{self._folder}: cannot be continued: {error}") from error
         return True
 
-    def _identity(self) -> dict[str, Any]:
-        return {"steps": self._steps.tolist(), "attributes": self._attributes, "source": self._source}
-
-    def append(self, layers: Sequence[Counts]) -> None:
-        """Add the next step's counts, one a layer."""
-        if not self._layers:
-            self._create_layers(layers)
-        self._waiting.append(list(layers))
-        self.num_counted += 1
-        size = sum(c.sample.keys.nbytes + c.sample.counts.nbytes for step in self._waiting for c in step)
-        if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
-            self._save()
-
-    def _create_layers(self, layers: Sequence[Counts]) -> None:
-        for i, counts in enumerate(layers):
-            positions = counts.num_positions
-            attributes = {
-                "layer_name": counts.layer_name,
-                "num_channels": counts.num_channels,
-                "key_kind": counts.key_kind,
-                "num_positions": positions,
-                "height": counts.height,
-                "width": counts.width,
-                "channel_axis": counts.channel_axis,
-                "bit": counts.bit,
-            }
-            group = self._group.create_group(layer_group(i), attributes=attributes)
-            kinds = {
-                "keys": counts.sample.keys.dtype,
-                "counts": np.dtype(np.uint32 if positions < 1 << 32 else np.uint64),
-            }
-            for name, dtype in kinds.items():
-                create_pattern_array(group, name, dtype)
-            stores.write_array(group, "indptr", np.zeros(len(self._steps) + 1, np.int64), ("edge",))
-            if isinstance(counts, SampledCounts):
-                for name, kind in EXACT.items():
-                    stores.write_array(group, name, np.zeros(len(self._steps), kind), ("step",))
-        self._layers = [_group(self._group, layer_group(i)) for i in range(len(layers))]
-        self._written = [0] * len(layers)
-
-    def _save(self) -> None:
-        first = self.num_counted - len(self._waiting)
-        for i, group in enumerate(self._layers):
-            column = [step[i] for step in self._waiting]
-            start = self._written[i]
-            ends = start + np.cumsum([len(c.sample.keys) for c in column])
+    def _continue(self, state: Mapping[str, Any]) -> None:
+        if different := stores.difference(state, {"format": _FORMAT, "source": self._source}):
+            raise stores.StoreError(f"it was begun with {different}")
+        now = {**dict.fromkeys(state["attributes"]), **self._attributes}
+        if self._source is None:  # another machine may go on with what only its training makes
+            now = {name: value for name, value in now.items() if name not in MACHINE}
+        if different := stores.difference(state["attributes"], now):
+            raise stores.StoreError(f"it was begun with {different}")
+        if not self._store.exists():
+            raise stores.StoreError(f"{self._store} is missing")
+        self._group = stores.reopen_group(self._store)
+        self.steps, self._epochs, self._waiting = state["steps"], state["epochs"], []
+        self._layers = [
+            _Layer(_group(self._group, layer_group(i)), layer["ends"], layer["exact"])
+            for i, layer in enumerate(state["layers"])
+        ]
+        for layer in self._layers:
             for name in ("keys", "counts"):
-                array = stores.array_of(group, name)
-                array.resize((int(ends[-1]),))
-                array[start:] = np.concatenate([getattr(c.sample, name) for c in column]).astype(array.dtype)
-            stores.array_of(group, "indptr")[first + 1 : self.num_counted + 1] = ends
-            for name in _exact_of(group):
-                stores.array_of(group, name)[first : self.num_counted] = [getattr(c, name) for c in column]
-            self._written[i] = int(ends[-1])
+                stores.require_chunks(stores.array_of(layer.group, name), layer.num_patterns)
+
+    def append(self, step: int, epoch: float, layers: Sequence[Counts]) -> None:
+        """Add a step's counts, one a layer.
+
+        Raises:
+            ValueError: the step is not after the last one, or has other layers than the first one.
+        """
+        if self.steps and step <= self.steps[-1]:
+            raise ValueError(f"step {step:,}: expected one after the last, step {self.steps[-1]:,}")
+        if not self._layers:
+            self._layers = [_create_layer(self._group, i, counts) for i, counts in enumerate(layers)]
+        known = [layer.described for layer in self._layers]
+        for i, (then, now) in enumerate(zip_longest(known, map(_described, layers))):
+            if then != now:
+                expected = f"expected {_in_words(then)} as at the first step, but got {_in_words(now)}"
+                raise ValueError(f"step {step:,}, layer {i}: {expected}")
+        for layer, counts in zip(self._layers, layers, strict=True):
+            layer.ends.append(layer.num_patterns + len(counts.sample.keys))
+            for name, values in layer.exact.items():
+                values.append(getattr(counts, name))
+        self._waiting.append([counts.sample for counts in layers])
+        self.steps.append(step)
+        self._epochs.append(epoch)
+        size = sum(c.keys.nbytes + c.counts.nbytes for kept in self._waiting for c in kept)
+        if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Put every step on the disk, so that no kill loses it."""
+        num_saved = len(self.steps) - len(self._waiting)
+        for i, layer in enumerate(self._layers):
+            for name in ("keys", "counts"):
+                array = stores.array_of(layer.group, name)
+                _resize(array, layer.num_patterns)
+                if self._waiting:
+                    values = np.concatenate([getattr(kept[i], name) for kept in self._waiting])
+                    array[layer.indptr[num_saved] :] = values.astype(array.dtype)
         self._waiting = []
-        state = {**self._identity(), "num_counted": self.num_counted, "written": self._written}
-        write_file(self._state, json.dumps(state).encode())
+        self._write_state()
         self._saved_at = time.monotonic()
 
+    def _write_state(self) -> None:
+        layers = [{"ends": layer.ends, "exact": layer.exact} for layer in self._layers]
+        begun_with = {"format": _FORMAT, "source": self._source, "attributes": self._attributes}
+        state = {**begun_with, "steps": self.steps, "epochs": self._epochs, "layers": layers}
+        write_file(self._state, json.dumps(state).encode())
+
+    def rewind(self, step: int) -> None:
+        """Forget what was appended from `step` on."""
+        num_saved, kept = len(self.steps) - len(self._waiting), bisect_left(self.steps, step)
+        del self.steps[kept:], self._epochs[kept:]
+        for layer in self._layers:
+            for column in (layer.ends, *layer.exact.values()):
+                del column[kept:]
+        del self._waiting[max(kept - num_saved, 0) :]
+        if kept < num_saved:
+            self._write_state()  # now: it must not promise what the next steps are written over
+
     def finish(self) -> None:
-        """Write what is left, and give the store its final name."""
-        if self.num_counted != len(self._steps):
-            raise RuntimeError(f"finish: {len(self._steps)} steps were announced, {self.num_counted} were counted")
-        if self._waiting:
-            self._save()
-        layers = [dict(group.attrs) for group in self._layers]
-        stores.write_array(self._group, "step", self._steps, ("step",))
-        stores.write_array(self._group, "epoch", self._epochs, ("step",))
-        stores.write_array(self._group, "layer", np.arange(len(layers)), ("layer",))
-        stage = stages(*(np.array([layer[name] for layer in layers]) for name in ("height", "width")))
+        """Write what is left, and give the store its final name.
+
+        Raises:
+            RuntimeError: there is no step.
+        """
+        if not self.steps:
+            raise RuntimeError(f"{self._final}: expected at least one counted step, got none")
+        self.save()
+        stores.write_array(self._group, "step", np.array(self.steps, np.int64), ("step",))
+        stores.write_array(self._group, "epoch", np.array(self._epochs, np.float64), ("step",))
+        stores.write_array(self._group, "layer", np.arange(len(self._layers)), ("layer",))
+        described = [layer.described for layer in self._layers]
+        stage = stages(*(np.array([layer[name] for layer in described]) for name in ("height", "width")))
         stores.write_array(self._group, "stage", stage, ("layer",))
         for name in ("layer_name", "num_channels", "num_positions", "height", "width"):
-            stores.write_array(self._group, name, np.array([layer[name] for layer in layers]), ("layer",))
-        distinct = np.stack([_num_distinct(group) for group in self._layers], axis=1)
-        stores.write_array(self._group, "distinct_patterns", distinct, ("step", "layer"))
-        channels = np.array([layer["num_channels"] for layer in layers]).tolist()
+            stores.write_array(self._group, name, np.array([layer[name] for layer in described]), ("layer",))
+        for layer in self._layers:
+            stores.write_array(layer.group, "indptr", np.array(layer.indptr, np.int64), ("edge",))
+            for name, values in layer.exact.items():
+                stores.write_array(layer.group, name, np.array(values, EXACT[name]), ("step",))
+        distinct = [layer.num_distinct for layer in self._layers]
         collisions = [
-            [expected_collisions(patterns, width) for patterns, width in zip(row, channels, strict=True)]
-            for row in distinct.tolist()
+            [expected_collisions(patterns, layer["num_channels"]) for patterns in column]
+            for column, layer in zip(distinct, described, strict=True)
         ]
-        stores.write_array(self._group, "expected_collisions", np.array(collisions), ("step", "layer"))
+        stores.write_array(self._group, "distinct_patterns", np.array(distinct, np.int64).T, ("step", "layer"))
+        stores.write_array(self._group, "expected_collisions", np.array(collisions).T, ("step", "layer"))
         stores.finish(self._store, self._final, self._group)
         shutil.rmtree(self._folder, ignore_errors=True)  # what cannot be removed now, as on a networked disk, may stay
         self.close()
 
     def close(self) -> None:
-        """Let another process continue this shard."""
+        """Let another process continue here."""
         self._lock.release()
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """One layer of an unfinished store.
+
+    Attributes:
+        group: its place in the store.
+        ends: after each step, how many patterns are kept of all steps so far.
+        exact: by name in `EXACT`, a value for each step; empty where all patterns are kept.
+    """
+
+    group: zarr.Group
+    ends: list[int]
+    exact: dict[str, list[Any]]
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        return dict(self.group.attrs)
+
+    @property
+    def num_patterns(self) -> int:
+        """Patterns that are kept of all steps."""
+        return self.ends[-1] if self.ends else 0
+
+    @property
+    def indptr(self) -> list[int]:
+        return [0, *self.ends]
+
+    @property
+    def num_distinct(self) -> list[int]:
+        """Distinct patterns of each step, whether all are kept or not."""
+        return self.exact.get("num_distinct") or np.diff(self.indptr).tolist()
+
+
+def _create_layer(store: zarr.Group, index: int, counts: Counts) -> _Layer:
+    described = _described(counts)
+    group = store.create_group(layer_group(index), attributes=described)
+    count_dtype = np.dtype(np.uint32 if counts.num_positions < 1 << 32 else np.uint64)
+    for name, dtype in {"keys": counts.sample.keys.dtype, "counts": count_dtype}.items():
+        create_pattern_array(group, name, dtype)
+    return _Layer(group, [], {name: [] for name in EXACT} if isinstance(counts, SampledCounts) else {})
+
+
+def _described(counts: Counts) -> dict[str, Any]:
+    """What does not change from step to step."""
+    names = ("layer_name", "num_channels", "key_kind", "num_positions", "height", "width", "channel_axis", "bit")
+    return {name: getattr(counts, name) for name in names}
+
+
+def _in_words(described: Mapping[str, Any] | None) -> str:
+    if described is None:
+        return "none"
+    return "{layer_name!r} with {num_channels} channels, {height} x {width}, {num_positions:,} positions".format(
+        **described
+    )
+
+
+def _resize(array: zarr.Array, length: int) -> None:
+    """Cut off what steps had that were forgotten, leaving the bytes as if they had never been there; or make room."""
+    (before,), (chunk,) = array.shape, array.chunks
+    if before > length:
+        array[length : min(-(-length // chunk) * chunk, before)] = 0
+    if before != length:
+        array.resize((length,))
+
+
+def _made(source: Path) -> list[int]:
+    """What tells a store or file from another one that took its place."""
+    status = (source / "zarr.json" if source.is_dir() else source).stat()
+    return [status.st_ino, status.st_mtime_ns]
 
 
 def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any]) -> zarr.Array:
@@ -207,18 +304,6 @@ def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.in
     """Stage of each layer, from 0: a new one begins where the spatial resolution changes.  Shape [layer]."""
     changes = (np.diff(height) != 0) | (np.diff(width) != 0)
     return np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
-
-
-def _exact_of(group: zarr.Group) -> list[str]:
-    """The arrays of a layer that say what is known of all patterns; none where all are kept."""
-    return [name for name in EXACT if name in group]
-
-
-def _num_distinct(group: zarr.Group) -> NDArray[np.int64]:
-    """Distinct patterns of a layer, whether all are kept or not.  Shape [step]."""
-    if "num_distinct" in group:
-        return stores.read(stores.array_of(group, "num_distinct"))
-    return np.diff(stores.read(stores.array_of(group, "indptr")))
 
 
 def layer_group(layer: int) -> str:

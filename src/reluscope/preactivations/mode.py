@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -16,7 +18,8 @@ def counting_mode(network: nn.Module) -> Iterator[None]:
 
     Inside: no gradients; batch-norm in training mode, so that each batch is normalised by its own statistics, and
     all else in evaluation mode, so that dropout is off. Restored, also after an exception: each module's mode, each
-    buffer (identity and content: batch-norm's running statistics), and torch's random state.
+    buffer (identity and content: batch-norm's running statistics), and the random states of torch, NumPy and Python,
+    which images or a network may draw from.
     """
     modules = list(network.modules())
     modes = [module.training for module in modules]
@@ -25,18 +28,22 @@ def counting_mode(network: nn.Module) -> Iterator[None]:
         for module in modules
         for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
     ]
-    device = device_of(network)
+    tensors = [*network.parameters(), *network.buffers()]
+    gpus = sorted({tensor.device.index for tensor in tensors if tensor.device.type == "cuda"})
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - whoever draws from it
     try:
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.no_grad(), torch.random.fork_rng(gpus):
             for module in modules:  # not network.eval(): an overridden train() may do more than set the flag
                 module.training = isinstance(module, _BatchNorm)
             yield
     finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-        with torch.no_grad():
-            for module, name, buffer, content in buffers:
-                module._buffers[name] = buffer.copy_(content)
+        for module, name, buffer, content in buffers:
+            buffer.data.copy_(content)  # .data: a backward pass that is still to come takes no notice
+            module._buffers[name] = buffer
 
 
 def device_of(network: nn.Module) -> torch.device:

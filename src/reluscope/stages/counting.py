@@ -17,7 +17,6 @@ from reluscope.counts import CountsWriter
 from reluscope.data import load
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
-from reluscope.schedule import Steps
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
@@ -43,7 +42,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
     device = prepare(threads)
     store = _checkpoints(run, shard, source)
     settings = counting_settings(run, shard)
-    steps: Steps = np.array(run.shards[shard], np.int64)
+    steps = run.shards[shard]
     at_once = 1 if "import" in run.spec.network else BATCHES_AT_ONCE[device.type]
     attributes = {
         "run": run.name,
@@ -52,11 +51,9 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         "batches_at_once": at_once,
         "versions": stores.versions(),
     }
-    is_file = isinstance(store, CheckpointFiles)
-    attributes |= store.attributes if is_file else {}
-    epochs = run.spec.timeline().epoch_of(steps)
-    trained = None if is_file else Path(source)
-    writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, trained)
+    attributes |= store.attributes if isinstance(store, CheckpointFiles) else {}
+    epochs = run.spec.timeline().epoch_of(np.array(steps)).tolist()
+    writer = CountsWriter(Path(paths.partial(output)), Path(output), attributes, source=Path(source))
 
     try:
         dataset = load(run.spec.data)
@@ -65,8 +62,8 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if "import" in run.spec.network:
             require_forward(run.spec.network["import"], network, images[:2])
-        started, first = time.monotonic(), writer.num_counted
-        for step in steps[first:].tolist():
+        started, first = time.monotonic(), len(writer.steps)
+        for done, (step, epoch) in enumerate(zip(steps[first:], epochs[first:], strict=True), start=1):
             store.load_into(network, step)
             counts = count_patterns(
                 network,
@@ -76,10 +73,10 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
                 buffer_bytes=run.buffer_mb << 20,
                 **run.layers,
             )
-            writer.append(counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts])
-            done = writer.num_counted - first
-            left = (time.monotonic() - started) / done * (len(steps) - writer.num_counted)
-            print(f"step {step:,}: {writer.num_counted} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
+            kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]
+            writer.append(step, epoch, kept)
+            left = (time.monotonic() - started) / done * (len(steps) - first - done)
+            print(f"step {step:,}: {first + done} of {len(steps)} checkpoints, {left:.0f} s left", flush=True)
         writer.finish()
     finally:
         writer.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from reluscope import measures
 from reluscope.counts import CountsStore, open_counts
@@ -16,26 +17,28 @@ from reluscope.series import MeasureSeries, write_series
 from reluscope.study import MeasureSpec, measuring_settings
 
 
-def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str) -> None:
+def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str, *, progress: bool = False) -> None:
     """Compute a measure at each of its steps and at every layer of a run, and write it to `output`.
 
     Args:
         shards: all counts stores of the run.
+        progress: show a bar over the layers and steps, if standard error is a terminal.
     """
     counts = open_counts(*shards)
-    series = compute(spec, counts)
+    series = compute(spec, counts, progress=progress)
     wanted = ("run", "training", "checkpoints", "batch_size", "sample", "versions")
     kept = {key: counts.attributes[key] for key in wanted if key in counts.attributes}
     write_series(series, Path(output), {**measuring_settings(spec), **kept})
 
 
-def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
+def compute(spec: MeasureSpec, counts: CountsStore, *, progress: bool = False) -> MeasureSeries:
     """A measure of a run over time and layers; NaN where it needs the step before the first."""
     measure = measures.find(spec.function)
     chosen = np.isin(counts.steps, spec.steps)
     values = np.full((int(chosen.sum()), len(counts.layer_names)), np.nan)
     errors = np.full_like(values, np.nan)
     ends = {"initial": 0, "final": len(counts.steps) - 1}
+    bar = tqdm(total=values.size, desc=spec.function, unit="value", disable=None if progress else True)
     for layer in range(len(counts.layer_names)):
         needed = {need: index for need, index in ends.items() if need in measure.needs}
         read = {index: counts.at(index, layer) for index in set(needed.values())}
@@ -47,6 +50,8 @@ def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
                 values[row, layer], errors[row, layer] = estimate.value, estimate.standard_error
             if "previous" in measure.needs:
                 given["previous"] = now
+            bar.update()
+    bar.close()
     return MeasureSeries(
         spec.function,
         values,

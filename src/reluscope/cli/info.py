@@ -1,0 +1,105 @@
+"""`reluscope info`: what stores hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HELP = "say what stores hold"
+
+DESCRIPTION = """Say in a few lines what the stores at or below each PATH hold: kind, settings, steps, layers, versions.
+
+Unfinished stores are named too, with how far they are."""
+
+_LARGE = 1 << 24  # elements: weights are not read to be described
+
+EXAMPLES = """examples:
+  reluscope info counts.zarr
+  reluscope info results/runs/resnet20-seed0
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a store, or a folder with stores below it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Describes the stores; the exit status."""
+    from reluscope import stores
+
+    for path in options.paths:
+        found = _stores_at(path)
+        if not found:
+            raise stores.StoreError(f"{path}: expected a store or a folder with stores, but there is none")
+        for store in found:
+            print("\n".join(_described(store)))
+    return 0
+
+
+def _stores_at(path: Path) -> list[Path]:
+    """Stores of this project, finished or not, by name."""
+    candidates = [path, *sorted(p.parent for p in path.rglob("zarr.json"))]
+    return [store for store in dict.fromkeys(candidates) if _attributes(store).get("kind")]
+
+
+def _attributes(store: Path) -> dict[str, Any]:
+    try:
+        attributes = json.loads((store / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    ours = isinstance(attributes, dict) and attributes.get("kind") in ("weights", "counts", "measure")
+    return attributes if ours else {}
+
+
+def _described(store: Path) -> Iterator[str]:
+    attributes = _attributes(store)
+    kind = attributes["kind"] if attributes["kind"] != "measure" else f"measure {attributes['measure']}"
+    finished = attributes.get("complete") is True
+    size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+    yield f"{store}: {kind}, {'finished' if finished else 'UNFINISHED'}, {size / 1e6:,.1f} MB"
+    shown = ("run", "study", "network", "num_images", "batch_size", "sample", "options", "device")
+    if said := [f"{name} {_short(attributes[name])}" for name in shown if attributes.get(name)]:
+        yield f"  {', '.join(said)}"
+    if finished:
+        yield from _contents(store, attributes["kind"])
+    elif (state := store.parent / "state.json").is_file():
+        steps = json.loads(state.read_text())["steps"]
+        yield f"  so far {_steps(steps)}"
+    if versions := attributes.get("versions"):
+        yield f"  {', '.join(f'{name} {version}' for name, version in versions.items())}"
+
+
+def _short(value: Any) -> str:
+    return " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+
+
+def _contents(store: Path, kind: str) -> Iterator[str]:
+    from reluscope import stores
+
+    group = stores.open_store(store, kind)
+    values = {name: stores.read(array) for name, array in group.arrays() if array.size < _LARGE}
+    yield f"  {_steps(values['step'].tolist())}"
+    if kind == "weights":
+        for name in ("parameters", "buffers", "integer_buffers"):
+            array = stores.array_of(group, name)
+            yield f"  {name}: {array.shape[0]:,} a step, {array.dtype}"
+        return
+    for layer, name in enumerate(values["layer_name"].tolist()):
+        line = f"  layer {layer:>3} {name}, stage {values['stage'][layer] + 1}"
+        if kind == "counts":
+            distinct = values["distinct_patterns"][:, layer]
+            line += (
+                f": {values['num_channels'][layer]} channels, {values['height'][layer]} x {values['width'][layer]}, "
+                f"{values['num_positions'][layer]:,} positions, {distinct[0]:,} to {distinct[-1]:,} distinct patterns"
+            )
+        yield line
+
+
+def _steps(steps: list[int]) -> str:
+    if len(steps) < 2:
+        return f"1 step, {steps[0]:,}" if steps else "no step"
+    return f"{len(steps):,} steps, {steps[0]:,} to {steps[-1]:,}"

@@ -1,0 +1,116 @@
+"""`reluscope measure`: measures of counts stores, over time and layers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+HELP = "compute measures of counts"
+
+DESCRIPTION = """Compute one or more measures at every counted step and layer of a run.
+
+COUNTS are the counts stores of one run: one, or all of its shards. With one measure, --output may name the store, which
+ends in .zarr; otherwise it names a folder, and each measure becomes <folder>/<measure>.zarr in it. The stores are those
+that the workflow makes."""
+
+EXAMPLES = """examples:
+  reluscope measure --list
+  reluscope measure counts.zarr --measure entropy --output entropy.zarr
+  reluscope measure results/runs/resnet20-seed0/counts/*.zarr \\
+      --measure occupancy weighted_jaccard_to_final --option slots=500000 --output measures
+"""
+
+
+class _List(argparse.Action):
+    """Prints the measures and ends the command, as --version does."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from reluscope import measures
+
+        for measure in map(measures.find, measures.names()):
+            options = "".join(f"  [{name}={default}]" for name, default in measure.options.items())
+            print(f"{measure.name:32}{measure.summary}{options}")
+        parser.exit()
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments."""
+    parser.add_argument("counts", nargs="+", metavar="COUNTS", help="counts stores of one run")
+    parser.add_argument("--measure", nargs="+", required=True, metavar="NAME", help="what to compute", dest="measures")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the measures that have it, as in a config; may be given again",
+        dest="options",
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="PATH", help="a store (.zarr), or a folder")
+    parser.add_argument("--list", action=_List, nargs=0, help="list the measures with their options, and exit")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Computes the measures; the exit status."""
+    from reluscope import measures, stores
+    from reluscope.counts import open_counts
+    from reluscope.stages.measuring import measure_run
+    from reluscope.study import MeasureSpec
+
+    given = _options_of(options.measures, _parsed(options.options))
+    counts = open_counts(*options.counts)
+    for name in given if counts.one_in > 1 else []:
+        try:
+            measures.check_sample(name, given[name])
+        except ValueError as error:
+            raise ValueError(f"--measure {name}: {error}") from error
+    outputs = _outputs(options.output, list(given))
+    for output in outputs.values():
+        if output.exists():
+            raise stores.StoreError(f"--output: {output} is there already; choose another name, or delete it")
+    for name, output in outputs.items():
+        spec = MeasureSpec(name, given[name], counts.steps)
+        measure_run(spec, options.counts, str(output), progress=True)
+        print(output)
+    return 0
+
+
+def _parsed(options: Sequence[str]) -> dict[str, Any]:
+    """Options with the values that YAML reads, as a config has them."""
+    import yaml
+
+    found = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--option: expected NAME=VALUE, as in slots=500000, but got {option!r}")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--option {name}: {error}") from error
+    return found
+
+
+def _options_of(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each measure's share of the options.  Every one must be some measure's."""
+    from reluscope import measures
+    from reluscope.hints import did_you_mean
+
+    known = {name: measures.find(name).options for name in names}
+    for option in options:
+        if not any(option in own for own in known.values()):
+            allowed = sorted({name for own in known.values() for name in own})
+            raise ValueError(f"--option: {' and '.join(known)} without {option!r}{did_you_mean(option, allowed)}")
+    given = {name: {o: value for o, value in options.items() if o in own} for name, own in known.items()}
+    for name, chosen in given.items():
+        measures.check_options(name, chosen)
+    return given
+
+
+def _outputs(output: Path, names: Sequence[str]) -> dict[str, Path]:
+    if output.suffix != ".zarr":
+        return {name: output / f"{name}.zarr" for name in names}
+    if len(names) > 1:
+        raise ValueError(f"--output: expected a folder for {len(names)} measures, but got the store {output}")
+    return {names[0]: output}

@@ -1,0 +1,147 @@
+"""Counting in a training loop of one's own: the same counts and the same store, and the training never notices."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from reluscope import paths, stores
+from reluscope.checkpoints import machine
+from reluscope.counting import count_patterns
+from reluscope.counting.count import Images
+from reluscope.counts import CountsWriter
+from reluscope.patterns import parse_sample
+from reluscope.preactivations import device_of
+
+
+class PatternRecorder:
+    """Counts a network's patterns at steps of a training, into a counts store.
+
+        with PatternRecorder(network, images, "counts.zarr") as recorder:
+            recorder.record(0)
+            for step, batch in enumerate(batches, start=1):
+                ...  # update the network
+                recorder.record(step)
+
+    The store bears its name only when the recording is closed. Until then it lies in ``counts.partial``, is saved every
+    minute, and goes on when a recorder is made for the same path; so it does where an exception left the context.
+
+    Recording changes nothing of the training: no parameter, gradient, buffer, mode or hook, and none of the random
+    states of torch, NumPy and Python. Autocast is off while it counts.
+
+    Args:
+        network: any module that `count_patterns` takes; where it is wrapped (DistributedDataParallel), what is inside.
+        images: what is counted at each step, float tensor [n, ...], or an object with len() whose slices are such
+            tensors, always the same: the training images without augmentation, in one fixed order.
+        path: the store, ending in .zarr.
+        batch_size: images in a batch; batch-norm normalises each by its own statistics.
+        batches_at_once: batches that pass through the network together; more keep a GPU busy.
+        sample: "1/16" keeps that share of the patterns in the store; all without it.
+
+    Raises:
+        ValueError: the path does not end in .zarr, or `sample` is no share.
+        StoreError: the store is finished already, another process records into it, or it was begun with other settings.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: Images,
+        path: str | os.PathLike[str],
+        *,
+        batch_size: int = 128,
+        batches_at_once: int = 1,
+        sample: str | None = None,
+    ) -> None:
+        final = Path(path)
+        if final.suffix != ".zarr":
+            raise ValueError(f"path: expected a name that ends in .zarr, but got {path}")
+        if final.exists():
+            raise stores.StoreError(
+                f"{final}: is finished already; record into another store, which open_counts takes together with this "
+                "one, or delete it"
+            )
+        self._network, self._images = network, images
+        self._batch_size, self._batches_at_once = batch_size, batches_at_once
+        self._one_in = 1 if sample is None else parse_sample(sample)
+        attributes: dict[str, Any] = {
+            "network": {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
+            "num_images": len(images),
+            "batch_size": batch_size,
+            **({} if sample is None else {"sample": sample}),
+            **machine(device_of(network)),
+            "batches_at_once": batches_at_once,
+            "versions": stores.versions(),
+        }
+        self._writer = CountsWriter(Path(paths.partial(str(final))), final, attributes)
+
+    @property
+    def last_step(self) -> int | None:
+        """The last recorded step, also of a recording that goes on; None where there is none yet."""
+        return self._writer.steps[-1] if self._writer.steps else None
+
+    def record(self, step: int, epoch: float | None = None) -> None:
+        """Counts the patterns of the network as it is now.
+
+        Args:
+            step: optimizer updates done; more than at the last record.
+            epoch: the same in epochs, if it is known; figures can then be drawn over epochs.
+
+        Raises:
+            ValueError: the step is not after `last_step`, or has other layers; or as `count_patterns`.
+            WriteError: it could not be saved.
+        """
+        if self.last_step is not None and step <= self.last_step:
+            raise ValueError(
+                f"step {step:,}: expected one after step {self.last_step:,}, the last that was recorded; a training "
+                "that begins at an earlier one calls rewind first"
+            )
+        with torch.autocast(device_of(self._network).type, enabled=False):
+            counts = count_patterns(
+                self._network, self._images, self._batch_size, batches_at_once=self._batches_at_once
+            )
+        kept = counts if self._one_in == 1 else [layer.sampled(self._one_in) for layer in counts]
+        self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
+
+    def rewind(self, step: int) -> None:
+        """Forgets what was recorded from `step` on: for a training that begins there, anew or from a checkpoint."""
+        self._writer.rewind(step)
+
+    def save(self) -> None:
+        """Puts all that was recorded on the disk now; best called where the training saves its own checkpoint.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        self._writer.save()
+
+    def close(self, *, finish: bool = True) -> None:
+        """Ends the recording, and gives the store its name.
+
+        Args:
+            finish: False leaves it unfinished, to go on later.
+
+        Raises:
+            RuntimeError: no step was recorded.
+            WriteError: it cannot be written.
+        """
+        try:
+            if finish:
+                self._writer.finish()
+            else:
+                self._writer.save()
+        finally:
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(finish=kind is None)

@@ -1,0 +1,218 @@
+"""Recording in a training loop gives the counts of `count_patterns`, and leaves the training's every bit alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from reluscope import PatternRecorder, count_patterns, open_counts, stores
+from reluscope.counts import writer as writer_module
+
+STEPS = (0, 1, 2, 5, 8)
+
+
+def network_of(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(6 * 16, 9),
+        nn.ReLU(),
+        nn.Linear(9, 3),
+    )
+
+
+def images_of(n: int = 50) -> torch.Tensor:
+    return torch.randn(n, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+class DrawingImages:
+    """Images whose slices draw from every global random state, as a careless data set does."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, item: slice) -> torch.Tensor:
+        torch.rand(1), random.random(), np.random.rand()  # noqa: NPY002 - the state that must not run on
+        return self._images[item]
+
+
+def train(path: Path | None, *, between: bool = False) -> tuple[nn.Module, dict[str, object]]:
+    """A training that uses every random state; records to `path` after the steps, or between forward and backward."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - see above
+    network, images = network_of(), images_of()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    data = TensorDataset(images, torch.arange(50) % 3)
+    recorder = None if path is None else PatternRecorder(network, DrawingImages(images), path, batch_size=16)
+    losses: list[float] = []
+    if recorder and not between:
+        recorder.record(0)
+    step = 0
+    for _ in range(2):
+        for inputs, labels in DataLoader(data, batch_size=13, shuffle=True):
+            noise = random.random() + np.random.rand()  # noqa: NPY002
+            loss = functional.cross_entropy(network(inputs + 0.1 * noise), labels)
+            optimizer.zero_grad()
+            if recorder and between:
+                recorder.record(step)
+            loss.backward()
+            optimizer.step()
+            step += 1
+            losses.append(loss.item())
+            if recorder and not between and step in STEPS:
+                recorder.record(step, epoch=step / 4)
+    if recorder:
+        recorder.close()
+    state = {
+        "network": network.state_dict(),
+        "gradients": [p.grad for p in network.parameters()],
+        "optimizer": optimizer.state_dict()["state"],
+        "losses": losses,
+        "draws": (torch.rand(3), random.random(), np.random.rand()),  # noqa: NPY002
+        "modes": [m.training for m in network.modules()],
+        "hooks": [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in network.modules()],
+        "settings": (torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()),
+    }
+    return network, state
+
+
+def assert_same_bits(one: object, other: object) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=False)
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_training_ends_with_the_same_bits(tmp_path: Path, between: bool) -> None:
+    _, without = train(None)
+    _, recorded = train(tmp_path / "counts.zarr", between=between)
+    for name, value in without.items():
+        assert_same_bits(recorded[name], value)
+    assert len(open_counts(tmp_path / "counts.zarr").steps) == (8 if between else 5)
+
+
+def test_the_store_holds_what_count_patterns_counts(tmp_path: Path) -> None:
+    images, expected = images_of(), {}
+    with PatternRecorder(network_of(), images, tmp_path / "c.zarr", batch_size=16) as recorder:
+        for step in STEPS:
+            for parameter in recorder._network.parameters():
+                nn.init.normal_(parameter, generator=torch.Generator().manual_seed(step))
+            recorder.record(step, epoch=step / 4)
+            expected[step] = count_patterns(recorder._network, images, batch_size=16)
+    store = open_counts(tmp_path / "c.zarr")
+    assert store.steps.tolist() == list(STEPS)
+    assert store.epochs.tolist() == [step / 4 for step in STEPS]
+    assert store.attributes["batch_size"] == 16
+    for row, step in enumerate(STEPS):
+        for layer in range(2):
+            np.testing.assert_array_equal(store.at(row, layer).keys, expected[step][layer].keys)
+            np.testing.assert_array_equal(store.at(row, layer).counts, expected[step][layer].counts)
+    assert xarray.open_zarr(tmp_path / "c.zarr").layer_name.values.tolist() == ["2", "6"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_autocast_around_it_changes_no_count_and_no_gradient(tmp_path: Path) -> None:
+    def gradients(recorder: PatternRecorder | None) -> list[torch.Tensor]:
+        network = network_of()
+        with torch.autocast("cpu", torch.bfloat16):
+            if recorder:
+                recorder._network = network
+                recorder.record(0)
+            network(images_of()).sum().backward()
+        return [p.grad for p in network.parameters()]
+
+    with PatternRecorder(network_of(), images_of(), tmp_path / "c.zarr") as recorder:
+        assert_same_bits(gradients(recorder), gradients(None))
+    np.testing.assert_array_equal(
+        open_counts(tmp_path / "c.zarr").at(0, 0).counts, count_patterns(network_of(), images_of())[0].counts
+    )
+
+
+def test_a_sample_is_that_of_the_counts(tmp_path: Path) -> None:
+    network, images = network_of(), images_of()
+    with PatternRecorder(network, images, tmp_path / "c.zarr", sample="1/2") as recorder:
+        recorder.record(0)
+    found, expected = open_counts(tmp_path / "c.zarr").at(0, 1), count_patterns(network, images)[1].sampled(2)
+    np.testing.assert_array_equal(found.sample.keys, expected.sample.keys)
+    assert found.entropy == expected.entropy
+
+
+def test_steps_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
+    with PatternRecorder(network_of(), images_of(), tmp_path / "c.zarr") as recorder:
+        recorder.record(3)
+        with pytest.raises(ValueError, match=r"step 3: expected one after step 3, the last that was recorded"):
+            recorder.record(3)
+        recorder.rewind(3)
+        assert recorder.last_step is None
+        recorder.record(3)
+    assert open_counts(tmp_path / "c.zarr").steps.tolist() == [3]
+
+
+def test_a_stopped_recording_goes_on_and_only_then_bears_its_name(tmp_path: Path) -> None:
+    path, network, images = tmp_path / "c.zarr", network_of(), images_of()
+
+    def stopped() -> None:
+        with PatternRecorder(network, images, path) as recorder:
+            recorder.record(0)
+            recorder.record(4)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+    with pytest.raises(stores.StoreError, match="there is none"):
+        open_counts(path)
+    with pytest.raises(stores.StoreError, match="unfinished"):
+        open_counts(tmp_path / "c.partial" / "counts.zarr")
+    with pytest.raises(stores.StoreError, match=r"cannot be continued: .*batch_size: 128, but now it is 10"):
+        PatternRecorder(network, images, path, batch_size=10)
+    with PatternRecorder(network, images, path) as recorder:
+        assert recorder.last_step == 4
+        recorder.record(5)
+    assert open_counts(path).steps.tolist() == [0, 4, 5]
+    with pytest.raises(stores.StoreError, match=r"c\.zarr: is finished already; record into another store"):
+        PatternRecorder(network, images, path)
+
+
+def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; sys.path.insert(0, {here!r}); from test_recording import *\n"
+        "recorder = PatternRecorder(network_of(), images_of(), {path!r})\n"
+        "recorder.record(0); recorder.record(1); recorder.save(); recorder.record(2)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    ).format(here=str(Path(__file__).parent), path=str(tmp_path / "c.zarr"))
+    killed = subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "c.zarr").exists()
+    with PatternRecorder(network_of(), images_of(), tmp_path / "c.zarr") as recorder:
+        assert recorder.last_step == 1
+        recorder.record(2)
+    assert open_counts(tmp_path / "c.zarr").steps.tolist() == [0, 1, 2]
+
+
+def test_recording_nothing_and_bad_names_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="expected at least one counted step, got none"):
+        PatternRecorder(network_of(), images_of(), tmp_path / "c.zarr").close()
+    with pytest.raises(ValueError, match=r"path: expected a name that ends in \.zarr, but got counts"):
+        PatternRecorder(network_of(), images_of(), "counts")
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    recorder = PatternRecorder(network_of(), images_of(), tmp_path / "d.zarr")
+    with pytest.raises(stores.StoreError, match="another process is counting here"):
+        PatternRecorder(network_of(), images_of(), tmp_path / "d.zarr")
+    recorder.close(finish=False)
