@@ -6,7 +6,7 @@ NumPy only, so that measuring and drawing never import torch.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Never
 
 import numpy as np
@@ -55,6 +55,56 @@ def expected_collisions(num_distinct: int, num_channels: int, key_bits: int = 64
     return num_distinct * (num_distinct - 1) / 2 / 2.0**key_bits
 
 
+MOST_CLASSES = (1 << 16) - 1
+"""A class is told by 16 bits."""
+
+
+def class_dtype(num_classes: int) -> np.dtype:
+    """The narrower of uint8 and uint16 that holds a class, and how many there are."""
+    return np.dtype(np.uint8 if num_classes < 1 << 8 else np.uint16)
+
+
+def entropy_of(counts: NDArray[np.integer]) -> float:
+    """Entropy in bits of what occurs so often; a probability is a count, at least 1, over the sum of all."""
+    # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
+    total = int(counts.sum(dtype=np.int64))
+    bits = np.log2(total / counts)
+    return float((counts * bits).sum() / total)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassCounts:
+    """How often each pattern of a layer occurs in the images of each class, where it does: a sparse matrix by rows.
+
+    Attributes:
+        num_classes: classes, those without images included.
+        num_classes_of: in how many classes each pattern occurs, at least 1; uint8 or uint16 (`class_dtype`).
+            Shape [distinct].
+        index: these classes, ascending for each pattern, one pattern after the other; of the same dtype. Shape [pair].
+        counts: how often the pattern occurs there, at least 1; integers. Shape [pair].
+    """
+
+    num_classes: int
+    num_classes_of: NDArray[np.unsignedinteger]
+    index: NDArray[np.unsignedinteger]
+    counts: NDArray[np.integer]
+
+    @property
+    def indptr(self) -> NDArray[np.int64]:
+        """Where each pattern's pairs begin and end, int64, shape [distinct + 1]."""
+        return np.concatenate([[0], np.cumsum(self.num_classes_of, dtype=np.int64)])
+
+    @property
+    def totals(self) -> NDArray[np.int64]:
+        """How often each pattern occurs in all classes together, shape [distinct]."""
+        return np.add.reduceat(self.counts, self.indptr[:-1], dtype=np.int64)
+
+    @property
+    def num_positions(self) -> NDArray[np.int64]:
+        """Positions of each class's images, shape [num_classes]."""
+        return np.bincount(self.index, weights=self.counts, minlength=self.num_classes).astype(np.int64)
+
+
 class SampledError(ValueError):
     """Every pattern is asked for, but only a sample is kept."""
 
@@ -69,6 +119,9 @@ class PatternCounts:
         counts: how often each occurs, at least 1. int64, shape [distinct].
         num_channels: channels of the layer.
         height, width: positions of one image; 1 and 1 where the pre-activation is [n, features].
+        classes: how often each occurs in each class, where labels were counted and these counts asked for; else None.
+        shuffled_joint_entropy: of the patterns and labels that were shuffled over the images, in bits; None where
+            none were.
     """
 
     layer_name: str
@@ -77,6 +130,8 @@ class PatternCounts:
     num_channels: int
     height: int = 1
     width: int = 1
+    classes: ClassCounts | None = field(default=None, kw_only=True)
+    shuffled_joint_entropy: float | None = field(default=None, kw_only=True)
 
     one_in: ClassVar[int] = 1  # all of pattern space is kept
 
@@ -103,10 +158,22 @@ class PatternCounts:
     @property
     def entropy(self) -> float:
         """Entropy of the observed patterns in bits; a pattern's probability is its count over the positions."""
-        # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
-        positions = self.num_positions
-        bits = np.log2(positions / self.counts)
-        return float((self.counts * bits).sum() / positions)
+        return entropy_of(self.counts)
+
+    def of_class(self, label: int) -> PatternCounts:
+        """The patterns of one class's images.
+
+        Raises:
+            ValueError: there are no counts per class, or no such class.
+        """
+        if self.classes is None:
+            raise ValueError(f"of_class: layer {self.layer_name!r} has no counts per class; count with labels")
+        if not 0 <= label < self.classes.num_classes:
+            raise ValueError(f"of_class: expected a class from 0 to {self.classes.num_classes - 1}, but got {label}")
+        here = self.classes.index == label
+        keys = np.repeat(self.keys, self.classes.num_classes_of)[here]
+        counts = self.classes.counts[here].astype(np.int64)
+        return PatternCounts(self.layer_name, keys, counts, self.num_channels, self.height, self.width)
 
     @property
     def key_kind(self) -> KeyKind:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -13,8 +15,10 @@ from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.heap import freed_memory_kept
 from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
-from reluscope.patterns import PatternCounts
+from reluscope.patterns import MOST_CLASSES, PatternCounts, entropy_of
 from reluscope.preactivations import counting_mode, device_of, observe
+
+_SHUFFLE_SEED = 0x4C41424C  # any fixed number: labels are shuffled by it, once and for all
 
 
 class Images(Protocol):
@@ -33,6 +37,8 @@ def count_patterns(
     engine: str = "auto",
     batches_at_once: int = 1,
     buffer_bytes: int = BUFFER_BYTES,
+    labels: Tensor | ArrayLike | None = None,
+    shuffled_labels: bool = False,
     progress: bool = False,
 ) -> list[PatternCounts]:
     """Counts the patterns that each layer of `network` shows over all images.
@@ -57,19 +63,23 @@ def count_patterns(
             torch's modules call. Sums in another order may turn a bit whose pre-activation is 0 up to rounding.
         buffer_bytes: memory in which keys wait to be sorted, or as much as the distinct keys take where that is more;
             less is slower, because sorted runs are merged more often.
+        labels: each image's class, whole numbers from 0; then each layer's counts have `classes`. Shape [n].
+        shuffled_labels: also give the entropy of the patterns and labels that were shuffled over the images, the same
+            way each time: what labels say that have nothing to do with the images.
         progress: show a bar over the batches, if standard error is a terminal.
 
     Returns:
         One PatternCounts a layer, in forward order.
 
     Raises:
-        ValueError: no images, no activation, an unknown engine, a pre-activation of another shape, or batches that
-            reach different layers.
-        TypeError: a size is not an integer, or a batch is not a float tensor.
+        ValueError: no images, no activation, an unknown engine, a pre-activation of another shape, batches that
+            reach different layers, or labels that are not one class an image.
+        TypeError: a size or a label is not an integer, or a batch is not a float tensor.
     """
     _require_positive(batch_size=batch_size, batches_at_once=batches_at_once, buffer_bytes=buffer_bytes)
     if len(images) == 0:
         raise ValueError("images: expected at least one image, but got none")
+    labelling = _labellings(labels, len(images), shuffled_labels)
     device = device_of(network)
     passes = forward_passes(len(images), batch_size, batches_at_once)
     counter = counter_type(engine, device)
@@ -79,11 +89,12 @@ def count_patterns(
     with counting_mode(network), freed_memory_kept(), bar:
         for start, stop, num_batches in passes:
             batch = _as_batch(images[start:stop]).to(device)
+            layers.labels = None if labelling is None else labelling[:, start:stop]
             with observe(network, layers.visit), batch_norm_in_groups(num_batches):
                 network(batch)
             layers.end_pass()
             bar.update(stop - start)
-    return layers.result()
+    return layers.result(labelling)
 
 
 def _require_positive(**sizes: int) -> None:
@@ -114,6 +125,27 @@ def _as_batch(batch: Any) -> Tensor:
     return batch
 
 
+def _labellings(labels: Any, num_images: int, shuffled: bool) -> NDArray[np.int64] | None:
+    """The labels and, if asked for, the same ones shuffled; [labelling, n], or None without labels."""
+    if labels is None:
+        if shuffled:
+            raise ValueError("shuffled_labels: expected labels, but got none")
+        return None
+    given = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected whole numbers, but got {given.dtype}")
+    if given.shape != (num_images,):
+        raise ValueError(f"labels: expected one for each of {num_images} images, but got shape {list(given.shape)}")
+    if given.min() < 0 or given.max() >= MOST_CLASSES:
+        raise ValueError(
+            f"labels: expected classes from 0 to {MOST_CLASSES - 1}, but got {given.min()} to {given.max()}"
+        )
+    given = given.astype(np.int64)
+    # positions of an image keep one label, as they share one image
+    order = np.random.PCG64(_SHUFFLE_SEED).random_raw(num_images).argsort(kind="stable")
+    return np.stack([given, given[order]]) if shuffled else given[None]
+
+
 @dataclass(frozen=True)
 class _Layer:
     name: str
@@ -124,6 +156,13 @@ class _Layer:
         keys, counts = self.counter.result()
         return PatternCounts(self.name, keys, counts, *self.shape)
 
+    def result_by_class(self, num_classes: int, *, shuffled: bool) -> PatternCounts:
+        entropy = entropy_of(self.counter.pair_counts(1)) if shuffled else None
+        keys, classes = self.counter.result_by_class(num_classes)
+        return PatternCounts(
+            self.name, keys, classes.totals, *self.shape, classes=classes, shuffled_joint_entropy=entropy
+        )
+
 
 class _Layers:
     """The layers in forward order: found by the first batch, and required to be the same in every later one."""
@@ -132,6 +171,7 @@ class _Layers:
         self._counter = counter
         self._buffers = buffers
         self._layers: list[_Layer] = []
+        self.labels: NDArray[np.int64] | None = None  # of the images of the pass, [labelling, n]
         self._is_first_batch = True
         self._num_visited = 0
 
@@ -156,7 +196,12 @@ class _Layers:
                 f"Layer {first.name!r} (index {index}): expected shape {list(first.shape)} an image as in the first "
                 f"batch, but a later batch reached {layer_name!r} with {list(shape)}"
             )
-        self._layers[index].counter.add(preactivation)
+        if self.labels is not None and len(preactivation) != self.labels.shape[1]:
+            raise ValueError(
+                f"Layer {layer_name!r}: expected a pre-activation for each of {self.labels.shape[1]} images with "
+                f"labels, but got {len(preactivation)}"
+            )
+        self._layers[index].counter.add(preactivation, self.labels)
         self._num_visited = index + 1
 
     def end_pass(self) -> None:
@@ -173,5 +218,8 @@ class _Layers:
         self._num_visited = 0
         self._buffers.end_batch()
 
-    def result(self) -> list[PatternCounts]:
-        return [layer.result() for layer in self._layers]
+    def result(self, labels: NDArray[np.int64] | None) -> list[PatternCounts]:
+        if labels is None:
+            return [layer.result() for layer in self._layers]
+        num_classes, shuffled = int(labels.max()) + 1, len(labels) > 1
+        return [layer.result_by_class(num_classes, shuffled=shuffled) for layer in self._layers]
