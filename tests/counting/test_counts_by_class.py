@@ -17,7 +17,7 @@ from reluscope.patterns import MOST_CLASSES, PatternCounts
 
 
 class Preset(nn.Module):
-    """Its layers' pre-activations are parts of the images themselves, so that each image shows the same in any batch."""
+    """Its layers' pre-activations are parts of the images: each image shows the same in any batch."""
 
     def __init__(self, *channels: int) -> None:
         super().__init__()

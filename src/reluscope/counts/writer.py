@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reluscope import stores
 from reluscope.files import remove, write_file
-from reluscope.patterns import Counts, SampledCounts, expected_collisions
+from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
 PAGE_PATTERNS = 1 << 15
@@ -29,6 +29,10 @@ EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.floa
 """What a store of samples keeps for each step of a layer, of all patterns: the attributes of `SampledCounts`."""
 
 
+SHUFFLED = "shuffled_joint_entropy"
+"""For each step of a layer, where labels were shuffled too: the attribute of `PatternCounts`."""
+
+
 class CountsWriter:
     """Appends the counts of one step at a time to an unfinished store in `folder`; renames it to `final` at the end.
 
@@ -37,6 +41,10 @@ class CountsWriter:
     Per layer the patterns of all steps stand one after the other (CSR): those of the i-th step are
     ``keys[indptr[i]:indptr[i + 1]]`` and ``counts[indptr[i]:indptr[i + 1]]``. Where only samples are kept, arrays over
     the steps say what is known exactly of all patterns (`EXACT`).
+
+    Where labels were counted, ``num_classes_of`` says in how many classes each pattern occurs, and the pairs of a
+    pattern and such a class stand one after the other: those of the i-th step are ``class_index`` and ``class_counts``
+    from ``class_indptr[i]`` to ``class_indptr[i + 1]`` (`reluscope.patterns.ClassCounts`).
 
     Args:
         folder: where the unfinished store is kept.
@@ -91,8 +99,13 @@ class CountsWriter:
             for group, written in zip(self._layers, self._written, strict=True):
                 for name, length in (("keys", written), ("counts", written), ("indptr", self.num_counted + 1)):
                     stores.require_chunks(stores.array_of(group, name), length)
-                for name in _exact_of(group):
+                for name in _of_steps(group):
                     stores.require_chunks(stores.array_of(group, name), self.num_counted)
+                if "class_indptr" in group:
+                    lengths = {"num_classes_of": written, "class_indptr": self.num_counted + 1}
+                    lengths |= dict.fromkeys(("class_index", "class_counts"), self._num_pairs(group, self.num_counted))
+                    for name, length in lengths.items():
+                        stores.require_chunks(stores.array_of(group, name), length)
         except stores.StoreError:  # what was lost can be counted again
             self.num_counted, self._written, self._layers = 0, [], []
             return False
@@ -107,7 +120,7 @@ class CountsWriter:
             self._create_layers(layers)
         self._waiting.append(list(layers))
         self.num_counted += 1
-        size = sum(c.sample.keys.nbytes + c.sample.counts.nbytes for step in self._waiting for c in step)
+        size = sum(_num_bytes(c.sample) for step in self._waiting for c in step)
         if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self._save()
 
@@ -133,6 +146,13 @@ class CountsWriter:
             if isinstance(counts, SampledCounts):
                 for name, kind in EXACT.items():
                     stores.write_array(group, name, np.zeros(len(self._steps), kind), ("step",))
+            if (classes := counts.sample.classes) is not None:
+                create_pattern_array(group, "num_classes_of", classes.num_classes_of.dtype)
+                create_pattern_array(group, "class_index", classes.index.dtype)
+                create_pattern_array(group, "class_counts", kinds["counts"])
+                stores.write_array(group, "class_indptr", np.zeros(len(self._steps) + 1, np.int64), ("edge",))
+            if counts.sample.shuffled_joint_entropy is not None:
+                stores.write_array(group, SHUFFLED, np.zeros(len(self._steps)), ("step",))
         self._layers = [_group(self._group, layer_group(i)) for i in range(len(layers))]
         self._written = [0] * len(layers)
 
@@ -143,17 +163,31 @@ class CountsWriter:
             start = self._written[i]
             ends = start + np.cumsum([len(c.sample.keys) for c in column])
             for name in ("keys", "counts"):
-                array = stores.array_of(group, name)
-                array.resize((int(ends[-1]),))
-                array[start:] = np.concatenate([getattr(c.sample, name) for c in column]).astype(array.dtype)
+                _extend(group, name, start, [getattr(c.sample, name) for c in column])
             stores.array_of(group, "indptr")[first + 1 : self.num_counted + 1] = ends
-            for name in _exact_of(group):
-                stores.array_of(group, name)[first : self.num_counted] = [getattr(c, name) for c in column]
+            for name in _of_steps(group):
+                of = [c.sample if name == SHUFFLED else c for c in column]
+                stores.array_of(group, name)[first : self.num_counted] = [getattr(c, name) for c in of]
+            if "class_indptr" in group:
+                self._save_classes(group, first, start, [c.sample.classes for c in column if c.sample.classes])
             self._written[i] = int(ends[-1])
         self._waiting = []
         state = {**self._identity(), "num_counted": self.num_counted, "written": self._written}
         write_file(self._state, json.dumps(state).encode())
         self._saved_at = time.monotonic()
+
+    def _save_classes(self, group: zarr.Group, first: int, written: int, column: Sequence[ClassCounts]) -> None:
+        pairs = self._num_pairs(group, first)
+        _extend(group, "num_classes_of", written, [c.num_classes_of for c in column])
+        _extend(group, "class_index", pairs, [c.index for c in column])
+        _extend(group, "class_counts", pairs, [c.counts for c in column])
+        ends = pairs + np.cumsum([len(c.index) for c in column])
+        stores.array_of(group, "class_indptr")[first + 1 : self.num_counted + 1] = ends
+
+    @staticmethod
+    def _num_pairs(group: zarr.Group, num_counted: int) -> int:
+        """Pairs of patterns and classes in the store after so many steps."""
+        return int(stores.read(stores.array_of(group, "class_indptr"))[num_counted])
 
     def finish(self) -> None:
         """Write what is left, and give the store its final name."""
@@ -187,18 +221,39 @@ class CountsWriter:
 
 
 def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any]) -> zarr.Array:
-    """An empty array of "keys" or "counts", with the codec that is best for it (tests/benchmarks/codecs.py).
+    """An empty array over patterns, or over pairs of them and classes, with the codec that is best for it.
+
+    Of "keys" and "counts" tests/benchmarks/codecs.py says which. What is said of classes has few values, each of a byte
+    or two, and zstd takes it; PCodec does not take bytes.
 
     PCodec takes the differences of sorted keys by itself; its highest level is slow for keys, but not for counts. Keys
     of 64 bits stand in clusters in trained layers, and their upper bytes repeat: zstd finds that, and PCodec does not.
     """
-    codec: dict[str, Any] = {"pcodec": {"level": 12 if name == "counts" else 8, "equal_pages_up_to": PAGE_PATTERNS}}
+    level = 12 if name.endswith("counts") else 8
+    codec: dict[str, Any] = {"pcodec": {"level": level, "equal_pages_up_to": PAGE_PATTERNS}}
+    if name in ("num_classes_of", "class_index"):
+        codec = {}
     if name == "keys" and dtype.itemsize == 8:
         whole = CHUNK_PATTERNS * dtype.itemsize  # Blosc's own blocks are smaller, and compress less
         codec = {"blosc": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle", "blocksize": whole}}
+    dimensions = ("pair",) if name.startswith("class_") else ("pattern",)
     return stores.create_array(
-        group, name, shape=(0,), dimensions=("pattern",), dtype=dtype, chunks=(CHUNK_PATTERNS,), **codec
+        group, name, shape=(0,), dimensions=dimensions, dtype=dtype, chunks=(CHUNK_PATTERNS,), **codec
     )
+
+
+def _extend(group: zarr.Group, name: str, start: int, parts: Sequence[NDArray[Any]]) -> None:
+    """Write `parts` from `start` on, where the array ends."""
+    array = stores.array_of(group, name)
+    array.resize((start + sum(map(len, parts)),))
+    array[start:] = np.concatenate(parts).astype(array.dtype)
+
+
+def _num_bytes(counts: PatternCounts) -> int:
+    size = counts.keys.nbytes + counts.counts.nbytes
+    if (classes := counts.classes) is not None:
+        size += classes.num_classes_of.nbytes + classes.index.nbytes + classes.counts.nbytes
+    return size
 
 
 def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -207,9 +262,9 @@ def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.in
     return np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
 
 
-def _exact_of(group: zarr.Group) -> list[str]:
-    """The arrays of a layer that say what is known of all patterns; none where all are kept."""
-    return [name for name in EXACT if name in group]
+def _of_steps(group: zarr.Group) -> list[str]:
+    """The arrays of a layer that say one number a step: what is known of all patterns, and of shuffled labels."""
+    return [name for name in (*EXACT, SHUFFLED) if name in group]
 
 
 def _num_distinct(group: zarr.Group) -> NDArray[np.int64]:

@@ -50,11 +50,15 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
         "batches_at_once": at_once,
         "versions": stores.versions(),
     }
+    dataset = load(run.spec.data)
+    if run.labels:
+        if dataset.train.labels is None:
+            raise ConfigError(f"counting.labels: the images of {run.name} have none; take labels away, or give classes")
+        attributes["class_names"] = list(dataset.class_names)
     epochs = run.spec.timeline().epoch_of(steps)
     writer = CountsWriter(Path(paths.partial(output)), Path(output), steps, epochs, attributes, source=Path(weights))
 
     try:
-        dataset = load(run.spec.data)
         images = dataset.train.to(device)
         network = build_network(in_channels=images.shape[0], num_classes=dataset.num_classes, **run.spec.network)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -62,7 +66,13 @@ def count_shard(run: Run, shard: str, weights: str, output: str, *, threads: int
         for step in steps[first:].tolist():
             store.load_into(network, step)
             counts = count_patterns(
-                network, images, run.batch_size, batches_at_once=at_once, buffer_bytes=run.buffer_mb << 20
+                network,
+                images,
+                run.batch_size,
+                batches_at_once=at_once,
+                buffer_bytes=run.buffer_mb << 20,
+                labels=images.labels if run.labels else None,
+                shuffled_labels=run.labels == "shuffled",
             )
             writer.append(counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts])
             done = writer.num_counted - first

@@ -23,7 +23,7 @@ def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str) -> None:
     """
     counts = open_counts(*shards)
     series = compute(spec, counts)
-    wanted = ("run", "training", "batch_size", "sample", "versions")
+    wanted = ("run", "training", "batch_size", "sample", "labels", "versions")
     kept = {key: counts.attributes[key] for key in wanted if key in counts.attributes}
     write_series(series, Path(output), {**measuring_settings(spec), **kept})
 
@@ -32,19 +32,25 @@ def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
     """A measure of a run over time and layers; NaN where it needs the step before the first."""
     measure = measures.find(spec.function)
     chosen = np.isin(counts.steps, spec.steps)
-    values = np.full((int(chosen.sum()), len(counts.layer_names)), np.nan)
-    errors = np.full_like(values, np.nan)
+    by_class = "classes" in measure.needs
+    num_steps, num_layers = int(chosen.sum()), len(counts.layer_names)
+    per_class = (len(counts.class_names or []),) if measures.is_per_class(spec.function, spec.options) else ()
+    values = np.full((num_steps, num_layers, *per_class), np.nan)
+    errors = np.full((num_steps, num_layers), np.nan)
     for layer in range(len(counts.layer_names)):
         given: dict[str, Counts] = {}
         if "initial" in measure.needs:
             given["initial"] = counts.at(0, layer)
         if "final" in measure.needs:
             given["final"] = counts.at(-1, layer)
-        for row, now in enumerate(counts.over_time(layer, chosen)):
+        for row, now in enumerate(counts.over_time(layer, chosen, classes=by_class)):
+            of_classes = {name: getattr(now, name) for name in measure.needs & measures.OF_CLASSES}
             if "previous" not in measure.needs or row > 0:
-                result = measure.function(counts=now, **given, **spec.options)
-                estimate = result if isinstance(result, Estimate) else Estimate(result, standard_error=0.0)
-                values[row, layer], errors[row, layer] = estimate.value, estimate.standard_error
+                result = measure.function(counts=now, **of_classes, **given, **spec.options)
+                if isinstance(result, Estimate):
+                    values[row, layer], errors[row, layer] = result.value, result.standard_error
+                else:
+                    values[row, layer], errors[row, layer] = result, 0.0
             if "previous" in measure.needs:
                 given["previous"] = now
     return MeasureSeries(
@@ -55,4 +61,5 @@ def compute(spec: MeasureSpec, counts: CountsStore) -> MeasureSeries:
         counts.layer_names,
         counts.stage,
         errors if counts.one_in > 1 else None,
+        counts.class_names if per_class else None,
     )

@@ -16,6 +16,8 @@ def counting_settings(run: Run, shard: str) -> dict[str, Any]:
     """All that determines a shard's counts, as its store keeps it; JSON types."""
     settings = {"training": run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(run.shards[shard])}
     # named only where there is one, so that the settings of stores that keep all stay what they were
+    if run.labels:
+        settings["labels"] = run.labels
     return settings if run.one_in == 1 else {**settings, "sample": sample_share(run.one_in)}
 
 
@@ -45,7 +47,8 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
     for run in study.runs.values():
         _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
         for shard in run.shards:
-            settings = {"sample": None, **counting_settings(run, shard)}  # that there is none is a setting too
+            none = {"sample": None, "labels": None}  # that there is none is a setting too
+            settings = {**none, **counting_settings(run, shard)}
             _check(paths.counts(run.name, shard), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
             _check(paths.measure(run.name, name), "measure", measuring_settings(measure), remembered)
