@@ -77,10 +77,10 @@ def draw(
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(moments), len(runs), squeeze=False)
     panel_width = (size[0] - _MARGIN) / len(runs)
-    for strip, values, at, moment in zip(grid, shown, rows, moments, strict=True):
+    for number, (strip, values, at, moment) in enumerate(zip(grid, shown, rows, moments, strict=True), 1):
         for axes, one, here in zip(strip, drawn, values, strict=True):
             mesh = _picture(axes, here, one, style, norm)
-            _name_classes(axes, one.class_name or [], panel_width, is_lowest=strip is grid[-1])
+            _name_classes(axes, one.class_name or [], panel_width, is_lowest=number == len(moments))
         reached = [int(one.step[row]) for one, row in zip(drawn, at, strict=True)]
         strip[0].set_ylabel(moment_label(moment, reached, _PANEL_HEIGHT), fontsize=FONT_SIZE, fontweight="bold")
     for axes, run_title in zip(grid[0], runs.values(), strict=True):
