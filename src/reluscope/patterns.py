@@ -6,7 +6,7 @@ NumPy only, so that measuring and drawing never import torch.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Never
 
 import numpy as np
@@ -55,7 +55,59 @@ def expected_collisions(num_distinct: int, num_channels: int, key_bits: int = 64
     return num_distinct * (num_distinct - 1) / 2 / 2.0**key_bits
 
 
-_SMALL_COUNT = 1 << 12  # below, patterns that occur equally often are told apart by a table
+_SMALL_COUNT = 1 << 12  # below, what occurs equally often is told apart by a table
+
+MOST_CLASSES = (1 << 16) - 1
+"""A class is told by 16 bits."""
+
+
+def class_dtype(num_classes: int) -> np.dtype:
+    """The narrower of uint8 and uint16 that holds a class, and how many there are."""
+    return np.dtype(np.uint8 if num_classes < 1 << 8 else np.uint16)
+
+
+def entropy_of(counts: NDArray[np.integer]) -> float:
+    """Entropy in bits of what occurs so often; a probability is a count, at least 1, over the sum of all."""
+    # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
+    # Most counts are small, and few differ: equal ones are taken together.
+    total = int(counts.sum(dtype=np.int64))
+    times = np.bincount(np.minimum(counts, _SMALL_COUNT))[:_SMALL_COUNT]
+    small, large = np.flatnonzero(times), counts[counts >= _SMALL_COUNT].astype(np.int64)
+    values, times = np.concatenate([small, large]), np.concatenate([times[small], np.ones_like(large)])
+    return float((times * values * np.log2(total / values)).sum() / total)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassCounts:
+    """How often each pattern of a layer occurs in the images of each class, where it does: a sparse matrix by rows.
+
+    Attributes:
+        num_classes: classes, those without images included.
+        num_classes_of: in how many classes each pattern occurs, at least 1; uint8 or uint16 (`class_dtype`).
+            Shape [distinct].
+        index: these classes, ascending for each pattern, one pattern after the other; of the same dtype. Shape [pair].
+        counts: how often the pattern occurs there, at least 1; integers. Shape [pair].
+    """
+
+    num_classes: int
+    num_classes_of: NDArray[np.unsignedinteger]
+    index: NDArray[np.unsignedinteger]
+    counts: NDArray[np.integer]
+
+    @property
+    def indptr(self) -> NDArray[np.int64]:
+        """Where each pattern's pairs begin and end, int64, shape [distinct + 1]."""
+        return np.concatenate([[0], np.cumsum(self.num_classes_of, dtype=np.int64)])
+
+    @property
+    def totals(self) -> NDArray[np.int64]:
+        """How often each pattern occurs in all classes together, shape [distinct]."""
+        return np.add.reduceat(self.counts, self.indptr[:-1], dtype=np.int64)
+
+    @property
+    def num_positions(self) -> NDArray[np.int64]:
+        """Positions of each class's images, shape [num_classes]."""
+        return np.bincount(self.index, weights=self.counts, minlength=self.num_classes).astype(np.int64)
 
 
 class SampledError(ValueError):
@@ -75,6 +127,9 @@ class PatternCounts:
             is a sequence.
         channel_axis: the axis of the pre-activation that held the channels, from 0.
         bit: what it means that a bit is 1, in words: ``"input of ReLU > 0"``, ``"sign of the input of GELU"``.
+        classes: how often each occurs in each class, where labels were counted and these counts asked for; else None.
+        shuffled_joint_entropy: of the patterns and labels that were shuffled over the images, in bits; None where
+            none were.
     """
 
     layer_name: str
@@ -85,6 +140,8 @@ class PatternCounts:
     width: int = 1
     channel_axis: int = 1
     bit: str = "input > 0"
+    classes: ClassCounts | None = field(default=None, kw_only=True)
+    shuffled_joint_entropy: float | None = field(default=None, kw_only=True)
 
     one_in: ClassVar[int] = 1  # all of pattern space is kept
 
@@ -111,14 +168,22 @@ class PatternCounts:
     @property
     def entropy(self) -> float:
         """Entropy of the observed patterns in bits; a pattern's probability is its count over the positions."""
-        # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
-        # Most counts are small, and few differ: equal ones are taken together.
-        positions = self.num_positions
-        times = np.bincount(np.minimum(self.counts, _SMALL_COUNT))[:_SMALL_COUNT]
-        small = np.flatnonzero(times)
-        large = self.counts[self.counts >= _SMALL_COUNT] if self.largest_count >= _SMALL_COUNT else self.counts[:0]
-        counts, times = np.concatenate([small, large]), np.concatenate([times[small], np.ones_like(large)])
-        return float((times * counts * np.log2(positions / counts)).sum() / positions)
+        return entropy_of(self.counts)
+
+    def of_class(self, label: int) -> PatternCounts:
+        """The patterns of one class's images.
+
+        Raises:
+            ValueError: there are no counts per class, or no such class.
+        """
+        if self.classes is None:
+            raise ValueError(f"of_class: layer {self.layer_name!r} has no counts per class; count with labels")
+        if not 0 <= label < self.classes.num_classes:
+            raise ValueError(f"of_class: expected a class from 0 to {self.classes.num_classes - 1}, but got {label}")
+        here = self.classes.index == label
+        keys = np.repeat(self.keys, self.classes.num_classes_of)[here]
+        counts = self.classes.counts[here].astype(np.int64)
+        return replace(self, keys=keys, counts=counts, classes=None, shuffled_joint_entropy=None)
 
     @property
     def key_kind(self) -> KeyKind:
@@ -137,7 +202,9 @@ class PatternCounts:
             ValueError: `one_in` is not at least 2.
         """
         kept = is_sampled(self.keys, one_in)
-        sample = replace(self, keys=self.keys[kept], counts=self.counts[kept])
+        sample = replace(
+            self, keys=self.keys[kept], counts=self.counts[kept], classes=None, shuffled_joint_entropy=None
+        )
         return SampledCounts(sample, one_in, self.num_positions, self.num_distinct, self.largest_count, self.entropy)
 
     def __repr__(self) -> str:

@@ -20,13 +20,14 @@ class MeasureSeries:
 
     Attributes:
         measure: the measure's name.
-        values: float64, shape [step, layer]; NaN where the measure is undefined.
+        values: float64, shape [step, layer], or [step, layer, class]; NaN where the measure is undefined.
         step: optimizer updates done, int64, shape [step], ascending.
         epoch: the same in epochs, float64, shape [step].
         layer_name: shape [layer], in forward order.
         stage: int64, shape [layer], from 0: layers that share one spatial resolution, in forward order.
         standard_error: of values from sampled counts, float64, shape [step, layer]: 0 where a value is exact, NaN where
             it is not known. None for values from all patterns, which are exact.
+        class_name: shape [class], where each class has a value; else None.
     """
 
     measure: str
@@ -36,10 +37,11 @@ class MeasureSeries:
     layer_name: list[str]
     stage: NDArray[np.int64]
     standard_error: NDArray[np.float64] | None = None
+    class_name: list[str] | None = None
 
 
 def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any]) -> None:
-    """Write a measure of a run to `path`: ``<measure>[step, layer]`` with its coordinates.
+    """Write a measure of a run to `path`: ``<measure>[step, layer]`` or ``[step, layer, class]``, with coordinates.
 
     Beside the values of sampled counts stands their ``standard_error[step, layer]``.
 
@@ -47,11 +49,12 @@ def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any
         attributes: what the values were computed from, JSON types.
     """
     partial = Path(f"{paths.partial(str(path))}.{os.getpid()}")
-    coordinates = "step epoch layer layer_name stage"
+    of_class = () if series.class_name is None else ("class",)
+    coordinates = " ".join(["step epoch layer layer_name stage", *(f"{name} {name}_name" for name in of_class)])
     group = stores.create_group(
         partial, {"kind": "measure", "measure": series.measure, "coordinates": coordinates, **attributes}
     )
-    stores.write_array(group, series.measure, series.values, ("step", "layer"))
+    stores.write_array(group, series.measure, series.values, ("step", "layer", *of_class))
     if series.standard_error is not None:
         stores.write_array(group, "standard_error", series.standard_error, ("step", "layer"))
     stores.write_array(group, "step", series.step, ("step",))
@@ -59,6 +62,9 @@ def write_series(series: MeasureSeries, path: Path, attributes: Mapping[str, Any
     stores.write_array(group, "layer", np.arange(len(series.layer_name)), ("layer",))
     stores.write_array(group, "layer_name", np.array(series.layer_name), ("layer",))
     stores.write_array(group, "stage", series.stage, ("layer",))
+    if series.class_name is not None:
+        stores.write_array(group, "class", np.arange(len(series.class_name)), ("class",))
+        stores.write_array(group, "class_name", np.array(series.class_name), ("class",))
     stores.finish(partial, path, group)
 
 
@@ -72,6 +78,7 @@ def open_series(path: str | os.PathLike[str]) -> MeasureSeries:
     name = str(group.attrs["measure"])
     read = {key: stores.read(array) for key, array in group.arrays()}
     names = read["layer_name"].tolist()
+    classes = read["class_name"].tolist() if "class_name" in read else None
     return MeasureSeries(
-        name, read[name], read["step"], read["epoch"], names, read["stage"], read.get("standard_error")
+        name, read[name], read["step"], read["epoch"], names, read["stage"], read.get("standard_error"), classes
     )

@@ -100,8 +100,9 @@ def _place(group: zarr.Group, array: zarr.Array, index: tuple[int, ...]) -> str:
         steps = stores.read_chunk(stores.array_of(group, "step"), (0,))  # all of it
         if "step" in dimensions:
             chosen = steps[region[dimensions.index("step")]]
-        elif dimensions == ("pattern",):
-            ends = stores.read_chunk(stores.array_of(group, f"{array.path.rpartition('/')[0]}/indptr"), (0,))
+        elif dimensions in (("pattern",), ("pair",)):
+            indptr = "indptr" if dimensions == ("pattern",) else "class_indptr"
+            ends = stores.read_chunk(stores.array_of(group, f"{array.path.rpartition('/')[0]}/{indptr}"), (0,))
             first = int(np.searchsorted(ends, region[0].start, side="right")) - 1
             last = int(np.searchsorted(ends, region[0].stop, side="left"))
             chosen = steps[first:last]

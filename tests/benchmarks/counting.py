@@ -8,6 +8,7 @@ that a machine that slows down slows all of them:
 - bare forward: the same network, images and batches, batch-norm in training mode, nothing counted;
 - packing: bare forward, and the key of every position (on a GPU up to 16 channels their counts too);
 - whole: `count_patterns`;
+- labelled: the same with ten labels; shuffled: with the same labels shuffled as well;
 - hash_list: Hartmann et al. (2021), Algorithm 1, as published: a pattern's number by multiply-and-sum, for each batch a
   fresh list, index_add_, the list added to the total. Its lists share the paper's 3e8 slots; it runs over fewer images,
   and times an image are compared.
@@ -128,10 +129,14 @@ def benchmark(name: str, images: Tensor, settings: argparse.Namespace) -> dict[s
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     few = images[: size * HASH_LIST_BATCHES]
     layers = len(count_patterns(network, few, size))
+    labels = torch.arange(len(images)) % 10
+    whole = partial(count_patterns, network, images, size, batches_at_once=at_once)
     tasks: dict[str, Callable[[], object]] = {
         "bare forward": partial(bare_forward, network, images, size),
         "packing": partial(packing, network, images, size, at_once),
-        "whole": partial(count_patterns, network, images, size, batches_at_once=at_once),
+        "whole": whole,
+        "labelled": partial(whole, labels=labels),
+        "shuffled": partial(whole, labels=labels, shuffled_labels=True),
         "hash_list": partial(hash_list, network, few, size, PAPER_SLOTS // layers),
     }
     times: dict[str, list[float]] = {task: [] for task in tasks}
@@ -145,11 +150,12 @@ def benchmark(name: str, images: Tensor, settings: argparse.Namespace) -> dict[s
 
 
 def as_table(results: dict[str, dict[str, Any]]) -> str:
-    header = ["network", "bare forward, s", "packing / bare", "whole / bare", "hash_list / whole", "peak memory"]
+    header = ["network", "bare forward, s", "packing / bare", "whole / bare", "labelled / whole", "shuffled / whole"]
+    header += ["hash_list / whole", "peak memory"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for name, result in results.items():
-        bare, packed, whole, published = (np.array(values) for values in result["seconds"].values())
-        ratios = (spread(ratio) for ratio in (packed / bare, whole / bare, published / whole))
+        bare, packed, whole, *others = (np.array(values) for values in result["seconds"].values())
+        ratios = (spread(ratio) for ratio in (packed / bare, whole / bare, *(other / whole for other in others)))
         lines.append(f"| {name} | {spread(bare)} | {' | '.join(ratios)} | {result['peak_gb']:.1f} GB |")
     return "\n".join(lines)
 

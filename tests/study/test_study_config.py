@@ -218,7 +218,7 @@ def test_two_ways_to_name_a_network_are_one_setting(schema) -> None:
             {"epochs": 3},
             "methods.own: a method under a new name needs schedule: stepwise, cyclic or one_cycle",
         ),
-        (("measures", "entrpy"), None, "measures.entrpy: unknown measure 'entrpy'; did you mean 'entropy'?"),
+        (("measures", "entrpy"), None, "measures.entrpy: unknown measure 'entrpy'; did you mean 'entropy' or"),
         (("measures", "occupancy"), {"slot": 3}, "measures.occupancy: unknown option 'slot'; did you mean 'slots'?"),
         (
             ("measures", "occupancy"),

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from reluscope.counting.packing import Keys, Packer
 from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
-from reluscope.patterns import key_dtype
+from reluscope.patterns import ClassCounts, class_dtype, key_dtype
 
 Run = tuple[Keys, NDArray[Any]]
+_Labelled = tuple[Keys, NDArray[Any], NDArray[Any]]  # a run with the class of each of its keys
+
+_FEW_KEYS = 1 << 14  # of 16 bits: sorted faster than counted in a table
 
 
 class NumbaCounter:
@@ -27,18 +30,37 @@ class NumbaCounter:
 
     def __init__(self, num_channels: int, device: torch.device, buffers: KeyBuffers) -> None:
         dtype = key_dtype(num_channels)
-        count = _count_in_table if dtype == np.uint16 else _count_by_sorting
+        count = _count_short if dtype == np.uint16 else _count_by_sorting
         self._num_channels = num_channels
         self._packer = Packer(num_channels)
         self._keys: SortedCounts[Keys] = buffers.add(SortedCounts(lambda n: np.empty(n, dtype), count, _merge))
 
-    def add(self, preactivation: Tensor) -> None:
+    def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
         values = preactivation.cpu()
-        self._packer.pack(values, self._keys.room(values.numel() // self._num_channels))
+        self._packer.pack(values, self._keys.room(values.numel() // self._num_channels, labels))
 
     def result(self) -> tuple[Keys, NDArray[np.int64]]:
         keys, counts = self._keys.result()
         return keys, counts.astype(np.int64)
+
+    def result_by_class(self, num_classes: int) -> tuple[Keys, ClassCounts]:
+        dtype = class_dtype(num_classes)
+        runs = self._keys.runs()
+        keys, index, counts = _interleaved(
+            [(keys, np.full(len(keys), label, dtype), counts) for label, (keys, counts) in runs.items()]
+        )
+        distinct = np.empty(_num_distinct(keys), keys.dtype)
+        num_classes_of = np.empty(len(distinct), dtype)
+        _run_lengths(keys, distinct, num_classes_of)
+        return distinct, ClassCounts(num_classes, num_classes_of, index, counts)
+
+    def pair_counts(self, labelling: int) -> NDArray[Any]:
+        return np.concatenate([counts for _, counts in self._keys.runs(labelling).values()])
+
+
+def _count_short(keys: Keys) -> Run:
+    """Of 16-bit keys. A table takes as long for few keys as for many: a class may have few."""
+    return _count_in_table(keys) if len(keys) > _FEW_KEYS else _count_by_sorting(keys)
 
 
 def _count_in_table(keys: Keys) -> Run:
@@ -128,3 +150,34 @@ def _append(keys, counts, start, more_keys, more_counts):  # type: ignore[no-unt
     keys[start:stop] = more_keys
     counts[start:stop] = more_counts
     return stop
+
+
+def _interleaved(runs: list[_Labelled]) -> _Labelled:
+    """One run of several, merged two by two: equal keys of different classes stay apart, in the order of the runs."""
+    while len(runs) > 1:
+        merged = []
+        while len(runs) > 1:
+            first, second = runs.pop(0), runs.pop(0)
+            length = len(first[0]) + len(second[0])
+            keys, index = (np.empty(length, array.dtype) for array in first[:2])
+            counts = np.empty(length, np.promote_types(first[2].dtype, second[2].dtype))
+            _interleave_into(keys, index, counts, *first, *second)
+            merged.append((keys, index, counts))
+        runs = [*merged, *runs]
+    return runs[0]
+
+
+@njit(nogil=True, cache=True)
+def _interleave_into(keys, index, counts, keys_a, index_a, counts_a, keys_b, index_b, counts_b):  # type: ignore[no-untyped-def]
+    """Merges two runs, those of `a` first where keys are equal; without branching on the keys, as `_merge_into`."""
+    a = b = 0
+    while a < len(keys_a) and b < len(keys_b):
+        take_a = keys_a[a] <= keys_b[b]
+        keys[a + b] = keys_a[a] if take_a else keys_b[b]
+        index[a + b] = index_a[a] if take_a else index_b[b]
+        counts[a + b] = counts_a[a] if take_a else counts_b[b]
+        b += not take_a
+        a += take_a
+    _append(keys, counts, _append(keys, counts, a + b, keys_a[a:], counts_a[a:]), keys_b[b:], counts_b[b:])
+    index[a + b : len(index_a) + b] = index_a[a:]
+    index[len(index_a) + b :] = index_b[b:]

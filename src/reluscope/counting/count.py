@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -16,8 +18,10 @@ from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.heap import freed_memory_kept
 from reluscope.counting.layout import Layout, for_engine, layout_of
 from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
-from reluscope.patterns import PatternCounts
+from reluscope.patterns import MOST_CLASSES, PatternCounts, entropy_of
 from reluscope.preactivations import LayerChoice, Site, counting_mode, device_of, watched
+
+_SHUFFLE_SEED = 0x4C41424C  # any fixed number: labels are shuffled by it, once and for all
 
 
 class Images(Protocol):
@@ -40,6 +44,8 @@ def count_patterns(
     engine: str = "auto",
     batches_at_once: int = 1,
     buffer_bytes: int = BUFFER_BYTES,
+    labels: Tensor | ArrayLike | None = None,
+    shuffled_labels: bool = False,
     progress: bool = False,
 ) -> list[PatternCounts]:
     """Counts the patterns that each layer of `network` shows over all images.
@@ -70,6 +76,9 @@ def count_patterns(
             torch's modules call. Sums in another order may turn a bit whose pre-activation is 0 up to rounding.
         buffer_bytes: memory in which keys wait to be sorted, or as much as the distinct keys take where that is more;
             less is slower, because sorted runs are merged more often.
+        labels: each image's class, whole numbers from 0; then each layer's counts have `classes`. Shape [n].
+        shuffled_labels: also give the entropy of the patterns and labels that were shuffled over the images, the same
+            way each time: what labels say that have nothing to do with the images.
         progress: show a bar over the batches, if standard error is a terminal.
 
     Returns:
@@ -77,13 +86,14 @@ def count_patterns(
 
     Raises:
         ValueError: no images, no activation, an unknown engine, a pattern that matches no layer, a pre-activation whose
-            axes cannot be told, or batches that reach different layers.
-        TypeError: a size is not an integer, or a batch is not a tensor.
+            axes cannot be told, batches that reach different layers, or labels that are not one class an image.
+        TypeError: a size or a label is not an integer, or a batch is not a tensor.
     """
     _require_positive(batch_size=batch_size, batches_at_once=batches_at_once, buffer_bytes=buffer_bytes)
     if len(images) == 0:
         raise ValueError("images: expected at least one image, but got none")
     choice = LayerChoice(include, exclude, channel_axis, signs)
+    labelling = _labellings(labels, len(images), shuffled_labels)
     device = device_of(network)
     passes = forward_passes(len(images), batch_size, batches_at_once)
     counter = counter_type(engine, device)
@@ -94,12 +104,13 @@ def count_patterns(
         for start, stop, num_batches in passes:
             batch = _as_batch(images[start:stop]).to(device)
             visit = partial(layers.visit, stop - start)
+            layers.labels = None if labelling is None else labelling[:, start:stop]
             with batch_norm_in_groups(num_batches), watcher.forward_pass(visit):
                 network(batch)
                 layers.require_all_visited()
             layers.end_pass()
             bar.update(stop - start)
-    return layers.result()
+    return layers.result(labelling)
 
 
 def _require_positive(**sizes: int) -> None:
@@ -128,6 +139,27 @@ def _as_batch(batch: Any) -> Tensor:
     return batch
 
 
+def _labellings(labels: Any, num_images: int, shuffled: bool) -> NDArray[np.int64] | None:
+    """The labels and, if asked for, the same ones shuffled; [labelling, n], or None without labels."""
+    if labels is None:
+        if shuffled:
+            raise ValueError("shuffled_labels: expected labels, but got none")
+        return None
+    given = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"labels: expected whole numbers, but got {given.dtype}")
+    if given.shape != (num_images,):
+        raise ValueError(f"labels: expected one for each of {num_images} images, but got shape {list(given.shape)}")
+    if given.min() < 0 or given.max() >= MOST_CLASSES:
+        raise ValueError(
+            f"labels: expected classes from 0 to {MOST_CLASSES - 1}, but got {given.min()} to {given.max()}"
+        )
+    given = given.astype(np.int64)
+    # positions of an image keep one label, as they share one image
+    order = np.random.PCG64(_SHUFFLE_SEED).random_raw(num_images).argsort(kind="stable")
+    return np.stack([given, given[order]]) if shuffled else given[None]
+
+
 @dataclass(frozen=True)
 class _Layer:
     site: Site
@@ -135,7 +167,14 @@ class _Layer:
     counter: Counter
 
     def result(self) -> PatternCounts:
-        keys, counts = self.counter.result()
+        return self._counted(*self.counter.result())
+
+    def result_by_class(self, num_classes: int, *, shuffled: bool) -> PatternCounts:
+        entropy = entropy_of(self.counter.pair_counts(1)) if shuffled else None
+        keys, classes = self.counter.result_by_class(num_classes)
+        return self._counted(keys, classes.totals, classes=classes, shuffled_joint_entropy=entropy)
+
+    def _counted(self, keys: Any, counts: Any, **of_classes: Any) -> PatternCounts:
         return PatternCounts(
             self.site.name,
             keys,
@@ -145,6 +184,7 @@ class _Layer:
             width=self.layout.width,
             channel_axis=self.site.channel_axis,
             bit=self.site.bit,
+            **of_classes,
         )
 
 
@@ -155,6 +195,7 @@ class _Layers:
         self._counter = counter
         self._buffers = buffers
         self._layers: list[_Layer] = []
+        self.labels: NDArray[np.int64] | None = None  # of the images of the pass, [labelling, n]
         self._is_first_pass = True
         self._num_visited = 0
 
@@ -177,7 +218,7 @@ class _Layers:
                 f"Layer {first.site.name!r} (index {site.index}): expected {first.layout} as in the first batch, but a "
                 f"later batch reached {site.name!r} with {layout}; exclude what is not the same in every batch"
             )
-        first.counter.add(for_engine(site, preactivation))
+        first.counter.add(for_engine(site, preactivation, num_images), self.labels)
         self._num_visited = site.index + 1
 
     def require_all_visited(self) -> None:
@@ -192,8 +233,11 @@ class _Layers:
         self._num_visited = 0
         self._buffers.end_batch()
 
-    def result(self) -> list[PatternCounts]:
-        return [layer.result() for layer in self._layers]
+    def result(self, labels: NDArray[np.int64] | None) -> list[PatternCounts]:
+        if labels is None:
+            return [layer.result() for layer in self._layers]
+        num_classes, shuffled = int(labels.max()) + 1, len(labels) > 1
+        return [layer.result_by_class(num_classes, shuffled=shuffled) for layer in self._layers]
 
 
 def _is_other(site: Site, layout: Layout, first: _Layer) -> bool:

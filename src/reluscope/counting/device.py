@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
-from reluscope.patterns import channel_words, key_dtype
+from reluscope.patterns import ClassCounts, channel_words, class_dtype, key_dtype
 
 Run = tuple[Tensor, Tensor]
 
@@ -23,12 +25,18 @@ class TorchCounter:
         self._keys = buffers.add(sorted_on_device(num_channels, device))
         self._num_channels = num_channels
 
-    def add(self, preactivation: Tensor) -> None:
-        room = self._keys.room(preactivation.numel() // self._num_channels)
+    def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
+        room = self._keys.room(preactivation.numel() // self._num_channels, labels)
         room.copy_(pack(preactivation, self._words))
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         return unsigned(self._keys.result(), self._num_channels)
+
+    def result_by_class(self, num_classes: int) -> tuple[NDArray[np.unsignedinteger], ClassCounts]:
+        return united(self._keys.runs(), self._num_channels, num_classes)
+
+    def pair_counts(self, labelling: int) -> NDArray[np.int64]:
+        return pair_counts(self._keys.runs(labelling))
 
 
 def pack(preactivation: Tensor, words: Tensor) -> Tensor:
@@ -64,6 +72,26 @@ def unsigned(run: Run, num_channels: int) -> tuple[NDArray[np.unsignedinteger], 
     num_negative = int(np.searchsorted(keys, 0))  # these have the highest bit: the largest, taken as unsigned
     in_order = np.roll(keys, -num_negative).view(f"u{keys.itemsize}")
     return in_order.astype(key_dtype(num_channels)), np.roll(counts, -num_negative)
+
+
+def united(
+    runs: Mapping[int, Run], num_channels: int, num_classes: int
+) -> tuple[NDArray[np.unsignedinteger], ClassCounts]:
+    """The runs of all classes as distinct keys, in the order of unsigned ones, with counts by class; on the host."""
+    keys, order = torch.cat([keys for keys, _ in runs.values()]).sort(stable=True)
+    labels = torch.cat([torch.full_like(counts, label) for label, (_, counts) in runs.items()])[order]
+    counts = torch.cat([counts for _, counts in runs.values()])[order]
+    run = torch.unique_consecutive(keys, return_counts=True)
+    num_negative = int((keys < 0).sum())  # as in `unsigned`
+    distinct, num_classes_of = unsigned(run, num_channels)
+    index, pairs = (np.roll(tensor.cpu().numpy(), -num_negative) for tensor in (labels, counts))
+    dtype = class_dtype(num_classes)
+    return distinct, ClassCounts(num_classes, num_classes_of.astype(dtype), index.astype(dtype), pairs)
+
+
+def pair_counts(runs: Mapping[int, Run]) -> NDArray[np.int64]:
+    """The counts of all runs, on the host."""
+    return torch.cat([counts for _, counts in runs.values()]).cpu().numpy()
 
 
 def _count(keys: Tensor) -> Run:

@@ -6,7 +6,7 @@ import functools
 import importlib
 import importlib.util
 import warnings
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.hints import require_known
+from reluscope.patterns import ClassCounts
 
 
 class Counter(Protocol):
@@ -31,17 +32,30 @@ class Counter(Protocol):
 
     def __init__(self, num_channels: int, device: torch.device, buffers: KeyBuffers) -> None: ...
 
-    def add(self, preactivation: Tensor) -> None:
+    def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
         """Takes one batch [n, channels, height, width] or [n, channels]; done with the tensor when it returns.
 
         A bit is 1 where a value is > 0; any float dtype, or uint8.
+
+        Args:
+            labels: the images' classes, one row a labelling; with every batch, or with none. Shape [labelling, images].
+                Each image has as many positions, which follow each other.
         """
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         """The distinct keys, strictly ascending, of dtype `key_dtype(num_channels)`, and their counts.
 
-        Called once, after the last batch: the counter may give its memory away.
+        Called once, after the last batch without labels: the counter may give its memory away.
         """
+
+    def result_by_class(self, num_classes: int) -> tuple[NDArray[np.unsignedinteger], ClassCounts]:
+        """The distinct keys, as `result`, and how often each occurs in each class of the first labelling.
+
+        Called once, after the last batch with labels.
+        """
+
+    def pair_counts(self, labelling: int) -> NDArray[Any]:
+        """How often each pattern occurs in each class of a labelling where it does, in any order.  Shape [pair]."""
 
 
 ENGINES = {

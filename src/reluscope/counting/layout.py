@@ -33,8 +33,7 @@ def layout_of(shape: torch.Size, channel_axis: int, num_images: int) -> Layout:
         ValueError: no axis holds the images.
     """
     positions = [size for axis, size in enumerate(shape) if axis != channel_axis]
-    is_sequence = len(shape) == 3 and channel_axis == 2
-    if num_images in positions[: 2 if is_sequence else 1]:
+    if num_images in positions[: 2 if _is_sequence(shape, channel_axis) else 1]:
         positions.remove(num_images)
     elif positions and positions[0] % num_images == 0:
         positions[0] //= num_images
@@ -47,14 +46,22 @@ def layout_of(shape: torch.Size, channel_axis: int, num_images: int) -> Layout:
     return Layout(shape[channel_axis], math.prod(rows), width)
 
 
-def for_engine(site: Site, preactivation: Tensor) -> Tensor:
+def for_engine(site: Site, preactivation: Tensor, num_images: int) -> Tensor:
     """[n, channels, height, width] or [positions, channels], > 0 where the bit is 1; a view wherever possible.
+
+    The positions of an image follow each other.
 
     Above another threshold than 0 the comparison itself is handed over, as uint8, because a difference is rounded.
     """
     values = preactivation if site.threshold == 0 else (preactivation > site.threshold).view(torch.uint8)
+    if _is_sequence(values.shape, site.channel_axis) and len(values) != num_images == values.shape[1]:
+        values = values.movedim(1, 0)
     if site.channel_axis == 1 and values.ndim in (2, 4):
         return values
     if site.channel_axis == 1:
         return values.flatten(2).unsqueeze(-1)
     return values.movedim(site.channel_axis, -1).flatten(0, -2)
+
+
+def _is_sequence(shape: torch.Size, channel_axis: int) -> bool:
+    return len(shape) == 3 and channel_axis == 2

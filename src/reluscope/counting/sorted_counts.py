@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 BUFFER_BYTES = 1 << 30
 """What the keys of all layers may take before they are sorted, unless their distinct ones take more: 1 GiB."""
@@ -15,9 +18,11 @@ class Array(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, item: slice, /) -> Self: ...
+    def __getitem__(self, item: Any, /) -> Any: ...
 
     def __setitem__(self, item: slice, value: Self, /) -> None: ...
+
+    def reshape(self, shape: Any, /) -> Any: ...
 
     @property
     def itemsize(self) -> int: ...
@@ -28,6 +33,9 @@ A = TypeVar("A", bound=Array)
 
 class SortedCounts(Generic[A]):
     """One layer's keys: a sorted run, that is the distinct keys ascending and their counts, and a buffer not in it yet.
+
+    Where labels come with the keys there is a run for each class, and one for each class of each further labelling.
+    Keys wait as they come and are told apart when they are sorted: of any number of classes, one large copy.
 
     Args:
         new: an uninitialised array for so many keys.
@@ -45,12 +53,19 @@ class SortedCounts(Generic[A]):
         self._count = count
         self._merge = merge
         self._buffer: A | None = None
-        self._run: tuple[A, Any] | None = None
+        self._labels: list[NDArray[np.int64]] = []  # of the images whose keys wait
+        self._runs: dict[tuple[int, int], tuple[A, Any]] = {}  # by labelling and class; one without labels
         self._num_settled = 0
         self.num_waiting = 0
 
-    def room(self, num_keys: int) -> A:
-        """Where the caller writes the next keys, which count as added from now on.  Shape [num_keys]."""
+    def room(self, num_keys: int, labels: NDArray[np.int64] | None = None) -> A:
+        """Where the caller writes the next keys, which count as added from now on.  Shape [num_keys].
+
+        Args:
+            labels: classes of the images that the keys are of, image by image; [labelling, images]. Always or never.
+        """
+        if labels is not None:
+            self._labels.append(labels)
         if self._buffer is None or self.num_waiting + num_keys > len(self._buffer):
             self.reserve(self.num_waiting + num_keys)
         assert self._buffer is not None
@@ -74,24 +89,49 @@ class SortedCounts(Generic[A]):
 
     @property
     def num_distinct(self) -> int:
-        """Distinct keys in the run."""
-        return 0 if self._run is None else len(self._run[0])
+        """Distinct keys in the run, or in all of them."""
+        return sum(len(keys) for keys, _ in self._runs.values())
 
     def settle(self, *, keep_buffer: bool) -> None:
         """Sort what waits into the run."""
         assert self._buffer is not None
-        run = self._count(self._buffer[: self.num_waiting])
+        waiting = self._buffer[: self.num_waiting]
         self._num_settled += self.num_waiting
+        if self._labels:
+            for labelling, labels in enumerate(np.concatenate(self._labels, axis=1)):
+                for label, keys in _by_class(waiting, labels):
+                    self._take_in((labelling, label), keys)
+            self._labels = []
+        else:
+            self._take_in((0, 0), waiting)
         self.num_waiting = 0
         if not keep_buffer:
             self._buffer = None
-        self._run = run if self._run is None else self._merge(self._run, run, self._num_settled)
+
+    def _take_in(self, where: tuple[int, int], keys: A) -> None:
+        run = self._count(keys)
+        self._runs[where] = self._merge(self._runs[where], run, self._num_settled) if where in self._runs else run
 
     def result(self) -> tuple[A, Any]:
-        """All keys as one run; at least one was added, and none waits."""
-        assert self._run is not None
+        """All keys as one run; at least one was added, without labels, and none waits."""
+        (run,) = self.runs().values()
+        return run
+
+    def runs(self, labelling: int = 0) -> dict[int, tuple[A, Any]]:
+        """The runs of a labelling's classes, ascending, those without images left out; none waits."""
         assert self.num_waiting == 0
-        return self._run
+        return {label: self._runs[of, label] for of, label in sorted(self._runs) if of == labelling}
+
+
+def _by_class(keys: A, labels: NDArray[np.int64]) -> Iterator[tuple[int, A]]:
+    """The keys of each class's images, each class once."""
+    order = np.argsort(labels, kind="stable")
+    positions = len(keys) // max(len(labels), 1)
+    grouped = keys.reshape((len(labels), positions))[order].reshape((-1,))
+    present, sizes = np.unique(labels, return_counts=True)
+    ends = np.cumsum(sizes) * positions
+    for label, start, end in zip(present.tolist(), (ends - sizes * positions).tolist(), ends.tolist(), strict=True):
+        yield label, grouped[start:end]
 
 
 class KeyBuffers:

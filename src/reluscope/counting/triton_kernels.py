@@ -16,8 +16,9 @@ import triton.language as tl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reluscope.counting.device import device_words, sorted_on_device, unsigned
+from reluscope.counting.device import device_words, pair_counts, sorted_on_device, united, unsigned
 from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
+from reluscope.patterns import ClassCounts
 
 _TABLE_SIZE = tl.constexpr(1 << 16)
 _NUM_TABLES = tl.constexpr(16)  # copies, so that a hot pattern does not make all programs wait for one address
@@ -26,7 +27,7 @@ _TILE = 4096  # values that a program holds at a time
 
 
 class TritonCounter:
-    """Up to 16 channels a table of all 65,536 patterns; above, keys for `SortedCounts`.
+    """Up to 16 channels a table of all 65,536 patterns; above, and where classes are told apart, `SortedCounts`.
 
     Raises:
         ValueError: the device is not a GPU that Triton knows.
@@ -39,18 +40,20 @@ class TritonCounter:
             raise ValueError(f"engine 'triton': expected the network on an NVIDIA or AMD GPU, but it is on {device}")
         self._num_channels = num_channels
         self._words = device_words(num_channels, device)
-        self._tables: Tensor | None = None
+        self._buffers = buffers
+        self._tables: Tensor | None = None  # this or the other, from the first batch on
         self._keys: SortedCounts[Tensor] | None = None
-        if num_channels <= 16:
-            self._tables = torch.zeros(_NUM_TABLES.value, _TABLE_SIZE.value, dtype=torch.int64, device=device)
-        else:
-            self._keys = buffers.add(sorted_on_device(num_channels, device))
 
-    def add(self, preactivation: Tensor) -> None:
-        if self._tables is not None:
+    def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
+        device = preactivation.device
+        if self._num_channels <= 16 and labels is None:
+            if self._tables is None:
+                self._tables = torch.zeros(_NUM_TABLES.value, _TABLE_SIZE.value, dtype=torch.int64, device=device)
             _launch(_tally_kernel, preactivation, self._words, self._tables)
-        elif self._keys is not None:
-            keys = self._keys.room(preactivation.numel() // self._num_channels)
+        else:
+            if self._keys is None:
+                self._keys = self._buffers.add(sorted_on_device(self._num_channels, device))
+            keys = self._keys.room(preactivation.numel() // self._num_channels, labels)
             _launch(_pack_kernel, preactivation, self._words, keys)
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
@@ -60,6 +63,14 @@ class TritonCounter:
         table = self._tables.sum(dim=0).cpu().numpy()
         keys = np.flatnonzero(table)
         return keys.astype(np.uint16), table[keys]
+
+    def result_by_class(self, num_classes: int) -> tuple[NDArray[np.unsignedinteger], ClassCounts]:
+        assert self._keys is not None
+        return united(self._keys.runs(), self._num_channels, num_classes)
+
+    def pair_counts(self, labelling: int) -> NDArray[np.int64]:
+        assert self._keys is not None
+        return pair_counts(self._keys.runs(labelling))
 
 
 def _launch(kernel: Any, preactivation: Tensor, words: Tensor, output: Tensor) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import EXACT, MACHINE, layer_group
-from reluscope.patterns import Counts, PatternCounts, SampledCounts, parse_sample
+from reluscope.counts.writer import EXACT, MACHINE, SHUFFLED, layer_group
+from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, parse_sample
 
 READ_PATTERNS = 1 << 23
 """Patterns that are read at a time: several steps where they are short, at least one."""
@@ -28,6 +29,7 @@ class CountsStore:
         num_channels, num_positions, height, width: int64, shape [layer].
         stage: int64, shape [layer], from 0: a new one begins where the spatial resolution changes.
         one_in: the stores keep 1 / one_in of pattern space; 1 where they keep all.
+        class_names: of the classes that the stores tell apart; None where they tell none.
         attributes: what was counted and how.
     """
 
@@ -45,6 +47,7 @@ class CountsStore:
                 )
         self.attributes: dict[str, Any] = dict(first.attrs)
         self.one_in = parse_sample(self.attributes["sample"]) if "sample" in self.attributes else 1
+        self.class_names: list[str] | None = self.attributes.get("class_names")
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
@@ -52,11 +55,14 @@ class CountsStore:
             _values(first, name) for name in ("num_channels", "num_positions", "height", "width", "stage")
         )
 
-    def over_time(self, layer: int, chosen: NDArray[np.bool_] | None = None) -> Iterator[Counts]:
+    def over_time(
+        self, layer: int, chosen: NDArray[np.bool_] | None = None, *, classes: bool = False
+    ) -> Iterator[Counts]:
         """One layer's counts at every counted step, in order; each chunk is read about once.
 
         Args:
             chosen: which of the steps; all without it. Shape [step].
+            classes: read the counts per class too, where there are some.
         """
         first_index = 0
         for shard in range(len(self._shards)):
@@ -78,12 +84,18 @@ class CountsStore:
                 span = slice(start, int(indptr[taken[-1] + 1]))
                 steps = here[[taken[0], taken[-1]]]
                 read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
+                counted = []
                 for row in taken:
                     part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
-                    yield self._counts(layer, read_keys[part], read_counts[part], about, exact, row)
+                    counted.append(self._counts(layer, read_keys[part], read_counts[part], about, exact, row))
+                yield from self._with_classes(counted, shard, layer, taken) if classes else counted
 
-    def at(self, index: int, layer: int) -> Counts:
-        """One layer's counts at the `index`-th counted step; negative indices count from the end."""
+    def at(self, index: int, layer: int, *, classes: bool = False) -> Counts:
+        """One layer's counts at the `index`-th counted step; negative indices count from the end.
+
+        Args:
+            classes: read the counts per class too, where there are some.
+        """
         index = range(len(self.steps))[index]
         lengths = np.cumsum([len(_values(g, "step")) for g in self._shards])
         shard = int(np.searchsorted(lengths, index, side="right"))
@@ -93,7 +105,33 @@ class CountsStore:
         steps = self.steps[index : index + 1]
         read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
         about, exact = self._about(shard, layer), self._exact(shard, layer)
-        return self._counts(layer, read_keys, read_counts, about, exact, row)
+        counted = self._counts(layer, read_keys, read_counts, about, exact, row)
+        return self._with_classes([counted], shard, layer, [row])[0] if classes else counted
+
+    def _with_classes(self, counted: Sequence[Counts], shard: int, layer: int, rows: Sequence[int]) -> list[Counts]:
+        """The counts of a shard's rows with those per class, which few ask for, where there are some."""
+        group = self._group(shard, layer)
+        if self.class_names is None:
+            return list(counted)
+        first, last = rows[0], rows[-1] + 1
+        indptr, class_indptr = _values(group, "indptr"), _values(group, "class_indptr")
+        shuffled = _values(group, SHUFFLED) if SHUFFLED in group else None
+        patterns, pairs = (slice(int(ends[first]), int(ends[last])) for ends in (indptr, class_indptr))
+        steps = _values(self._shards[shard], "step")[[first, last - 1]]
+        num_classes_of, index, counts = (
+            stores.read(stores.array_of(group, name), span, steps=steps)
+            for name, span in (("num_classes_of", patterns), ("class_index", pairs), ("class_counts", pairs))
+        )
+        completed: list[Counts] = []
+        for counts_of_row, row in zip(counted, rows, strict=True):
+            here, there = (
+                slice(int(ends[row] - ends[first]), int(ends[row + 1] - ends[first])) for ends in (indptr, class_indptr)
+            )
+            classes = ClassCounts(len(self.class_names), num_classes_of[here], index[there], counts[there])
+            entropy = None if shuffled is None else float(shuffled[row])
+            assert isinstance(counts_of_row, PatternCounts)  # labels do not go with samples
+            completed.append(dataclasses.replace(counts_of_row, classes=classes, shuffled_joint_entropy=entropy))
+        return completed
 
     def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
         group = self._group(shard, layer)

@@ -41,6 +41,12 @@ EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.floa
 """What a store of samples keeps for each step of a layer, of all patterns: the attributes of `SampledCounts`."""
 
 
+SHUFFLED = "shuffled_joint_entropy"
+"""For each step of a layer, where labels were shuffled too: the attribute of `PatternCounts`."""
+
+OF_STEPS = {**EXACT, SHUFFLED: np.float64}
+
+
 class CountsWriter:
     """Appends the counts of step after step to an unfinished store in `folder`, and renames it to `final` at the end.
 
@@ -49,6 +55,10 @@ class CountsWriter:
     Per layer the patterns of all steps stand one after the other (CSR): those of the i-th step are
     ``keys[indptr[i]:indptr[i + 1]]`` and ``counts[indptr[i]:indptr[i + 1]]``. Where only samples are kept, arrays over
     the steps say what is known exactly of all patterns (`EXACT`).
+
+    Where labels were counted, ``num_classes_of`` says in how many classes each pattern occurs, and the pairs of a
+    pattern and such a class stand one after the other: those of the i-th step are ``class_index`` and ``class_counts``
+    from ``class_indptr[i]`` to ``class_indptr[i + 1]`` (`reluscope.patterns.ClassCounts`).
 
     Args:
         folder: where the unfinished store is kept.
@@ -113,12 +123,12 @@ class CountsWriter:
         self._group = stores.reopen_group(self._store)
         self.steps, self._epochs, self._waiting = state["steps"], state["epochs"], []
         self._layers = [
-            _Layer(_group(self._group, layer_group(i)), layer["ends"], layer["exact"])
+            _Layer(_group(self._group, layer_group(i)), layer["ends"], layer["pair_ends"], layer["of_steps"])
             for i, layer in enumerate(state["layers"])
         ]
         for layer in self._layers:
-            for name in ("keys", "counts"):
-                stores.require_chunks(stores.array_of(layer.group, name), layer.num_patterns)
+            for name, ends in layer.growing.items():
+                stores.require_chunks(stores.array_of(layer.group, name), _last(ends))
 
     def append(self, step: int, epoch: float, layers: Sequence[Counts]) -> None:
         """Add a step's counts, one a layer.
@@ -136,13 +146,15 @@ class CountsWriter:
                 expected = f"expected {_in_words(then)} as at the first step, but got {_in_words(now)}"
                 raise ValueError(f"step {step:,}, layer {i}: {expected}")
         for layer, counts in zip(self._layers, layers, strict=True):
-            layer.ends.append(layer.num_patterns + len(counts.sample.keys))
-            for name, values in layer.exact.items():
+            layer.ends.append(_last(layer.ends) + len(counts.sample.keys))
+            if (classes := counts.sample.classes) is not None:
+                layer.pair_ends.append(_last(layer.pair_ends) + len(classes.index))
+            for name, values in layer.of_steps.items():
                 values.append(getattr(counts, name))
         self._waiting.append([counts.sample for counts in layers])
         self.steps.append(step)
         self._epochs.append(epoch)
-        size = sum(c.keys.nbytes + c.counts.nbytes for kept in self._waiting for c in kept)
+        size = sum(_num_bytes(counts) for kept in self._waiting for counts in kept)
         if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
 
@@ -150,18 +162,20 @@ class CountsWriter:
         """Put every step on the disk, so that no kill loses it."""
         num_saved = len(self.steps) - len(self._waiting)
         for i, layer in enumerate(self._layers):
-            for name in ("keys", "counts"):
+            for name, ends in layer.growing.items():
                 array = stores.array_of(layer.group, name)
-                _resize(array, layer.num_patterns)
+                _resize(array, _last(ends))
                 if self._waiting:
-                    values = np.concatenate([getattr(kept[i], name) for kept in self._waiting])
-                    array[layer.indptr[num_saved] :] = values.astype(array.dtype)
+                    values = np.concatenate([_values(kept[i], name) for kept in self._waiting])
+                    array[_last(ends[:num_saved]) :] = values.astype(array.dtype)
         self._waiting = []
         self._write_state()
         self._saved_at = time.monotonic()
 
     def _write_state(self) -> None:
-        layers = [{"ends": layer.ends, "exact": layer.exact} for layer in self._layers]
+        layers = [
+            {"ends": layer.ends, "pair_ends": layer.pair_ends, "of_steps": layer.of_steps} for layer in self._layers
+        ]
         begun_with = {"format": _FORMAT, "source": self._source, "attributes": self._attributes}
         state = {**begun_with, "steps": self.steps, "epochs": self._epochs, "layers": layers}
         write_file(self._state, json.dumps(state).encode())
@@ -171,7 +185,7 @@ class CountsWriter:
         num_saved, kept = len(self.steps) - len(self._waiting), bisect_left(self.steps, step)
         del self.steps[kept:], self._epochs[kept:]
         for layer in self._layers:
-            for column in (layer.ends, *layer.exact.values()):
+            for column in (layer.ends, layer.pair_ends, *layer.of_steps.values()):
                 del column[kept:]
         del self._waiting[max(kept - num_saved, 0) :]
         if kept < num_saved:
@@ -195,9 +209,11 @@ class CountsWriter:
         for name in ("layer_name", "num_channels", "num_positions", "height", "width"):
             stores.write_array(self._group, name, np.array([layer[name] for layer in described]), ("layer",))
         for layer in self._layers:
-            stores.write_array(layer.group, "indptr", np.array(layer.indptr, np.int64), ("edge",))
-            for name, values in layer.exact.items():
-                stores.write_array(layer.group, name, np.array(values, EXACT[name]), ("step",))
+            stores.write_array(layer.group, "indptr", np.array([0, *layer.ends], np.int64), ("edge",))
+            if layer.pair_ends:
+                stores.write_array(layer.group, "class_indptr", np.array([0, *layer.pair_ends], np.int64), ("edge",))
+            for name, values in layer.of_steps.items():
+                stores.write_array(layer.group, name, np.array(values, OF_STEPS[name]), ("step",))
         distinct = [layer.num_distinct for layer in self._layers]
         collisions = [
             [expected_collisions(patterns, layer["num_channels"]) for patterns in column]
@@ -221,39 +237,64 @@ class _Layer:
     Attributes:
         group: its place in the store.
         ends: after each step, how many patterns are kept of all steps so far.
-        exact: by name in `EXACT`, a value for each step; empty where all patterns are kept.
+        pair_ends: the same of pairs of patterns and classes; empty where no labels are counted.
+        of_steps: by name in `OF_STEPS`, a value for each step, where there is one.
     """
 
     group: zarr.Group
     ends: list[int]
-    exact: dict[str, list[Any]]
+    pair_ends: list[int]
+    of_steps: dict[str, list[Any]]
 
     @cached_property
     def described(self) -> dict[str, Any]:
         return dict(self.group.attrs)
 
-    @property
-    def num_patterns(self) -> int:
-        """Patterns that are kept of all steps."""
-        return self.ends[-1] if self.ends else 0
-
-    @property
-    def indptr(self) -> list[int]:
-        return [0, *self.ends]
+    @cached_property
+    def growing(self) -> dict[str, list[int]]:
+        """The ends of each array that grows step by step, by its name."""
+        if "class_index" not in self.group:
+            return dict.fromkeys(("keys", "counts"), self.ends)
+        of_patterns = dict.fromkeys(("keys", "counts", "num_classes_of"), self.ends)
+        return of_patterns | dict.fromkeys(("class_index", "class_counts"), self.pair_ends)
 
     @property
     def num_distinct(self) -> list[int]:
         """Distinct patterns of each step, whether all are kept or not."""
-        return self.exact.get("num_distinct") or np.diff(self.indptr).tolist()
+        return self.of_steps.get("num_distinct") or np.diff([0, *self.ends]).tolist()
 
 
 def _create_layer(store: zarr.Group, index: int, counts: Counts) -> _Layer:
     described = _described(counts)
     group = store.create_group(layer_group(index), attributes=described)
     count_dtype = np.dtype(np.uint32 if counts.num_positions < 1 << 32 else np.uint64)
-    for name, dtype in {"keys": counts.sample.keys.dtype, "counts": count_dtype}.items():
+    dtypes = {"keys": counts.sample.keys.dtype, "counts": count_dtype}
+    if (classes := counts.sample.classes) is not None:
+        dtypes |= {"num_classes_of": classes.index.dtype, "class_index": classes.index.dtype}
+        dtypes |= {"class_counts": count_dtype}
+    for name, dtype in dtypes.items():
         create_pattern_array(group, name, dtype)
-    return _Layer(group, [], {name: [] for name in EXACT} if isinstance(counts, SampledCounts) else {})
+    of_steps = list(EXACT) if isinstance(counts, SampledCounts) else []
+    if counts.sample.shuffled_joint_entropy is not None:
+        of_steps.append(SHUFFLED)
+    return _Layer(group, [], [], {name: [] for name in of_steps})
+
+
+def _last(ends: Sequence[int]) -> int:
+    return ends[-1] if ends else 0
+
+
+def _values(counts: PatternCounts, name: str) -> NDArray[Any]:
+    """What is appended to an array that grows."""
+    classes = counts.classes
+    if name in ("keys", "counts") or classes is None:
+        return getattr(counts, name)  # type: ignore[no-any-return]
+    of_classes = {
+        "num_classes_of": classes.num_classes_of,
+        "class_index": classes.index,
+        "class_counts": classes.counts,
+    }
+    return of_classes[name]
 
 
 def _described(counts: Counts) -> dict[str, Any]:
@@ -286,18 +327,32 @@ def _made(source: Path) -> list[int]:
 
 
 def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any]) -> zarr.Array:
-    """An empty array of "keys" or "counts", with the codec that is best for it (tests/benchmarks/codecs.py).
+    """An empty array over patterns, or over pairs of them and classes, with the codec that is best for it.
+
+    Of "keys" and "counts" tests/benchmarks/codecs.py says which. What is said of classes has few values, each of a byte
+    or two, and zstd takes it; PCodec does not take bytes.
 
     PCodec takes the differences of sorted keys by itself; its highest level is slow for keys, but not for counts. Keys
     of 64 bits stand in clusters in trained layers, and their upper bytes repeat: zstd finds that, and PCodec does not.
     """
-    codec: dict[str, Any] = {"pcodec": {"level": 12 if name == "counts" else 8, "equal_pages_up_to": PAGE_PATTERNS}}
+    level = 12 if name.endswith("counts") else 8
+    codec: dict[str, Any] = {"pcodec": {"level": level, "equal_pages_up_to": PAGE_PATTERNS}}
+    if name in ("num_classes_of", "class_index"):
+        codec = {}
     if name == "keys" and dtype.itemsize == 8:
         whole = CHUNK_PATTERNS * dtype.itemsize  # Blosc's own blocks are smaller, and compress less
         codec = {"blosc": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle", "blocksize": whole}}
+    dimensions = ("pair",) if name.startswith("class_") else ("pattern",)
     return stores.create_array(
-        group, name, shape=(0,), dimensions=("pattern",), dtype=dtype, chunks=(CHUNK_PATTERNS,), **codec
+        group, name, shape=(0,), dimensions=dimensions, dtype=dtype, chunks=(CHUNK_PATTERNS,), **codec
     )
+
+
+def _num_bytes(counts: PatternCounts) -> int:
+    size = counts.keys.nbytes + counts.counts.nbytes
+    if (classes := counts.classes) is not None:
+        size += classes.num_classes_of.nbytes + classes.index.nbytes + classes.counts.nbytes
+    return size
 
 
 def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -247,8 +247,8 @@ def require_images(spec: DataSpec) -> None:
             )
 
 
-def require_labels(spec: DataSpec) -> None:
-    """Refuse data without labels, which can be counted but not trained on.
+def require_labels(spec: DataSpec, purpose: str = "to train on") -> None:
+    """Refuse data without labels, which can be counted as a whole, but neither trained on nor counted per class.
 
     Raises:
         ValueError: there are none.
@@ -263,7 +263,7 @@ def require_labels(spec: DataSpec) -> None:
         case _:
             return
     if not labelled:
-        raise ValueError(f"data: expected labels to train on, {where}, but {spec.described} has none")
+        raise ValueError(f"data: expected labels {purpose}, {where}, but {spec.described} has none")
 
 
 def open_imported(spec: DataSpec, test: bool = False) -> ImportedData:

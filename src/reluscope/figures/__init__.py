@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 KINDS = {
     "heatmaps": "reluscope.figures.heatmaps",
     "profiles": "reluscope.figures.profiles",
+    "classes": "reluscope.figures.classes",
 }
 """Kind of figure -> the module that draws it."""
 

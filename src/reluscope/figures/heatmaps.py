@@ -211,7 +211,7 @@ def _heatmap(axes: Axes, panel: _Panel, style: MeasureStyle, norm: Normalize) ->
     thin_frame(axes)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     _mark_time(axes, panel)
-    _mark_stages(axes, panel.stage)
+    mark_stages(axes, panel.stage)
     return mesh
 
 
@@ -229,8 +229,13 @@ def _mark_time(axes: Axes, panel: _Panel) -> None:
         axes.xaxis.set_major_locator(FixedLocator([0.0, *decades.tolist()]))
 
 
-def _mark_stages(axes: Axes, stage: NDArray[np.int64]) -> None:
-    """A line between stages, and each stage's number beside its middle."""
+def mark_stages(axes: Axes, stage: NDArray[np.int64], panel_height: float = _PANEL_HEIGHT) -> None:
+    """A line between stages, and each stage's number beside its middle; layers on y.
+
+    Args:
+        stage: of each layer, shape [layer].
+        panel_height: inches.
+    """
     num_layers = len(stage)
     starts = stage_starts(stage)
     if not starts:
@@ -239,7 +244,7 @@ def _mark_stages(axes: Axes, stage: NDArray[np.int64]) -> None:
         halo = [withStroke(linewidth=1.2, foreground="white")]  # seen on dark colours and on light ones
         axes.axhline(start - 0.5, color="black", linewidth=0.4, path_effects=halo)
     bounds = list(pairwise([0, *starts, num_layers]))
-    points_per_layer = _PANEL_HEIGHT * 72 / num_layers
+    points_per_layer = panel_height * 72 / num_layers
     shortest = min(after - first for first, after in bounds) * points_per_layer
     word = "stage " if shortest > len("stage 1") * CHARACTER * TICK_SIZE else "S"
     axes.yaxis.remove_overlapping_locs = False  # a stage's middle may be a layer with a tick

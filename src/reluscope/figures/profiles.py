@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,6 +25,7 @@ from reluscope.figures.inputs import (
     require_series,
     stage_starts,
 )
+from reluscope.figures.moments import Moment, moment_label, position, require_moments
 from reluscope.figures.style import (
     FONT_SIZE,
     TICK_SIZE,
@@ -45,21 +46,6 @@ _DARKEST, _LIGHTEST = 0.0, 0.85  # part of the colour map that is seen on white
 _LINE: dict[str, Any] = {"linewidth": 0.9, "marker": "o", "markersize": 2.4}
 _BAND, _BAND_EDGE = 0.15, 0.4  # opacity: overlapping bands are told apart by their edges
 _BREATH = 0.02  # of a share, between the outermost values and the frame
-_ROUNDING = 1e-6  # of a step: 0.29 x 100 steps is a little less than 29
-
-
-class Moment(TypedDict, total=False):
-    """A moment of the training: either `step` or `share`, and what to call it.
-
-    Attributes:
-        step: optimizer updates done; must have been counted.
-        share: fraction, 0 to 1, of the run's last counted step; the nearest counted step at or before it is taken.
-        title: beside its row, above the step.
-    """
-
-    step: int
-    share: float
-    title: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +105,7 @@ def draw(
     if len(measures) != 1:
         raise ValueError(f"profiles: measures: expected exactly one, but got {', '.join(measures)}")
     _require_columns(columns, runs)
-    _require_moments(moments)
+    require_moments("profiles", moments)
     profiles = {run: _profile(run, series[run][measures[0]], moments) for run in runs}
     _require_different_depths(columns, profiles)
     drawn, style = list(profiles.values()), measure_style(measures[0])
@@ -154,18 +140,6 @@ def _require_columns(columns: Mapping[str, Sequence[str]], runs: Collection[str]
             raise ValueError(f"profiles: columns: expected every run in a column, but {run!r} is in none")
 
 
-def _require_moments(moments: Sequence[Moment]) -> None:
-    if not moments:
-        raise ValueError("profiles: moments: expected at least one, but got none")
-    for moment in moments:
-        for key in moment:
-            require_known("profiles: key of a moment", key, Moment.__annotations__)
-        if ("step" in moment) == ("share" in moment):
-            raise ValueError(f"profiles: moments: expected either step or share, but got {dict(moment)}")
-        if not 0 <= moment.get("share", 0) <= 1:
-            raise ValueError(f"profiles: moments: share: expected 0 to 1, but got {moment['share']}")
-
-
 def _require_different_depths(columns: Mapping[str, Sequence[str]], profiles: Mapping[str, _Profile]) -> None:
     for column, drawn in columns.items():
         by_depth: dict[int, str] = {}
@@ -180,30 +154,9 @@ def _require_different_depths(columns: Mapping[str, Sequence[str]], profiles: Ma
 
 def _profile(run: str, seeds: Sequence[MeasureSeries], moments: Sequence[Moment]) -> _Profile:
     average, deviation = mean_over_seeds(seeds), deviation_over_seeds(seeds)
-    at = [_position(moment, average.step, run) for moment in moments]
+    at = [position("profiles", moment, average.step, run) for moment in moments]
     mean, by = average.values[at], 0.0 if deviation is None else deviation[at]
     return _Profile(mean, mean - by, mean + by, average.step[at].tolist(), average.stage, len(seeds))
-
-
-def _position(moment: Moment, counted: NDArray[np.int64], run: str) -> int:
-    """Where a moment lies among the counted steps of a run."""
-    if "share" in moment:
-        wanted = moment["share"] * counted[-1]
-        after = int(np.searchsorted(counted, wanted + _ROUNDING, side="right"))
-        if after == 0:
-            raise ValueError(
-                f"profiles: moments: share: expected a counted step of {run!r} at or before step {wanted:g}, "
-                f"but the first is {counted[0]}"
-            )
-        return after - 1
-    position = int(np.searchsorted(counted, moment["step"]))
-    if moment["step"] not in counted[position : position + 1]:
-        nearest = " and ".join(str(step) for step in counted[max(position - 1, 0) : position + 1])
-        raise ValueError(
-            f"profiles: moments: step: expected a counted step of {run!r} (the nearest: {nearest}), "
-            f"but got {moment['step']}"
-        )
-    return position
 
 
 def _colors(profiles: Iterable[_Profile]) -> dict[int, str]:
@@ -259,10 +212,7 @@ def _label(
         top.set_title(wrap_bold(column, panel_width, FONT_SIZE), fontsize=FONT_SIZE, fontweight="bold", pad=3)
         bottom.set_xlabel("Layer", fontsize=FONT_SIZE, labelpad=1.5)
     for axes, moment, reached in zip(grid[:, 0], moments, steps, strict=True):
-        first, last = min(reached), max(reached)
-        at = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
-        name = moment.get("title") or (f"{moment['share']:.0%} of training" if "share" in moment else at)
-        label = at if name == at else f"{wrap_bold(name, _PANEL_HEIGHT, FONT_SIZE)}\n{at}"
+        label = moment_label(moment, reached, _PANEL_HEIGHT)
         axes.set_ylabel(label, fontsize=FONT_SIZE, fontweight="bold")
 
 

@@ -13,7 +13,11 @@ The parameter names say what the function is given:
     initial     the layer's counts at the first counted step, the initialisation
     final       the layer's counts at the last counted step
     previous    the layer's counts at the previous counted step; there is none at the first, where the caller writes NaN
+    classes     how often each pattern occurs in each class (`ClassCounts`), where labels were counted
+    shuffled_joint_entropy   of patterns and shuffled labels, in bits, where these were counted too
     any other   an option; it has a default, and the configuration may set it
+
+A measure of `classes` may return an array [num_classes] instead of a float: a value a class.
 
 **Samples.** Where the counts store keeps a sample of pattern space, all of these are `SampledCounts`. They have exact
 numbers of all patterns (`num_positions`, `num_distinct`, `largest_count`, `entropy`), and the patterns of the sample
@@ -30,19 +34,32 @@ from types import ModuleType
 from typing import Any
 
 from reluscope.measures._discovery import (
+    OF_CLASSES,
     Measure,
     check_options,
     check_sample,
     code,
     find,
     function_names,
+    is_per_class,
     load_function,
     names,
     needs,
 )
 from reluscope.measures._estimates import Estimate
 
-__all__ = ["Estimate", "Measure", "check_options", "check_sample", "code", "find", "names", "needs"]
+__all__ = [
+    "OF_CLASSES",
+    "Estimate",
+    "Measure",
+    "check_options",
+    "check_sample",
+    "code",
+    "find",
+    "is_per_class",
+    "names",
+    "needs",
+]
 
 
 class _MeasuresPackage(ModuleType):

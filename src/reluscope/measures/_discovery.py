@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reluscope import source_digest, sources
 from reluscope.hints import did_you_mean
 from reluscope.measures._estimates import Estimate
-from reluscope.patterns import PatternCounts, SampledError
+from reluscope.patterns import ClassCounts, PatternCounts, SampledError
 
-KNOWN_NEEDS = frozenset({"initial", "final", "previous"})
+OF_CLASSES = frozenset({"classes", "shuffled_joint_entropy"})
+"""What a measure is given where labels were counted: attributes of the layer's `PatternCounts`."""
+
+KNOWN_NEEDS = frozenset({"initial", "final", "previous"}) | OF_CLASSES
 
 _FOLDER = Path(__file__).parent
 _PACKAGE = __name__.rpartition(".")[0]
@@ -35,14 +39,16 @@ class Measure:
     Attributes:
         name: the function's name, and the name in the configuration.
         function: takes a `PatternCounts` as `counts` and as each of `needs`, and returns a float; or takes
-            `SampledCounts`, and returns a float where it is exact and an `Estimate` where it is not.
-        needs: which other counts of the same layer it takes: of "initial", "final", "previous".
+            `SampledCounts`, and returns a float where it is exact and an `Estimate` where it is not. Where it takes
+            `classes` it may return float64 [num_classes], a value a class.
+        needs: what else of the same layer it takes: of "initial", "final", "previous", "classes" and
+            "shuffled_joint_entropy".
         options: each option's default.
         summary: the first line of its docstring.
     """
 
     name: str
-    function: Callable[..., float | Estimate]
+    function: Callable[..., float | Estimate | NDArray[np.float64]]
     needs: frozenset[str] = frozenset()
     options: dict[str, Any] = field(default_factory=dict)
     summary: str = ""
@@ -75,7 +81,7 @@ def names() -> list[str]:
 
 
 def needs(name: str) -> frozenset[str]:
-    """Which other counts the measure takes: of "initial", "final", "previous".  Imports no measure.
+    """What the measure takes beside the counts; see `Measure`.  Imports no measure.
 
     Raises:
         ValueError: no measure has that name.
@@ -116,6 +122,23 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         kind = type(find(name).options[option])
         if kind in _KINDS and type(value) is not kind and (kind, type(value)) != (float, int):
             raise ValueError(f"{option}: expected {_KINDS[kind]}, got {value!r}")
+
+
+def is_per_class(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether the measure gives each class a value of its own, by trying it on two; imports it only where it may.
+
+    Raises:
+        ValueError: no measure has that name.
+    """
+    if "classes" not in needs(name):
+        return False
+    measure = find(name)
+    one = np.ones(2, np.uint8)
+    classes = ClassCounts(2, one, np.array([0, 1], np.uint8), one)
+    counts = PatternCounts("relu", np.arange(2, dtype=np.uint16), np.ones(2, np.int64), 16)
+    given = {**dict.fromkeys(measure.needs, counts), "classes": classes, "shuffled_joint_entropy": 1.0}
+    result = measure.function(counts=counts, **{need: given[need] for need in measure.needs}, **options)
+    return isinstance(result, np.ndarray)
 
 
 def check_sample(name: str, options: Mapping[str, Any]) -> None:

@@ -52,11 +52,13 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         "versions": stores.versions(),
     }
     attributes |= store.attributes if isinstance(store, CheckpointFiles) else {}
+    dataset = load(run.spec.data)
+    if run.labels:
+        attributes["class_names"] = list(dataset.class_names)
     epochs = run.spec.timeline().epoch_of(np.array(steps)).tolist()
     writer = CountsWriter(Path(paths.partial(output)), Path(output), attributes, source=Path(source))
 
     try:
-        dataset = load(run.spec.data)
         images = dataset.train.to(device)
         network = network_of(run.spec.network, images.shape[0], dataset.num_classes)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -71,6 +73,8 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
                 run.batch_size,
                 batches_at_once=at_once,
                 buffer_bytes=run.buffer_mb << 20,
+                labels=images.labels if run.labels else None,
+                shuffled_labels=run.labels == "shuffled",
                 **run.layers,
             )
             kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]

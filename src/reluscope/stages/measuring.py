@@ -26,7 +26,7 @@ def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str, *, progre
     """
     counts = open_counts(*shards)
     series = compute(spec, counts, progress=progress)
-    wanted = ("run", "training", "checkpoints", "batch_size", "sample", "versions")
+    wanted = ("run", "training", "checkpoints", "batch_size", "sample", "labels", "versions")
     kept = {key: counts.attributes[key] for key in wanted if key in counts.attributes}
     write_series(series, Path(output), {**measuring_settings(spec), **kept})
 
@@ -35,19 +35,25 @@ def compute(spec: MeasureSpec, counts: CountsStore, *, progress: bool = False) -
     """A measure of a run over time and layers; NaN where it needs the step before the first."""
     measure = measures.find(spec.function)
     chosen = np.isin(counts.steps, spec.steps)
-    values = np.full((int(chosen.sum()), len(counts.layer_names)), np.nan)
-    errors = np.full_like(values, np.nan)
+    by_class = "classes" in measure.needs
+    num_steps, num_layers = int(chosen.sum()), len(counts.layer_names)
+    per_class = (len(counts.class_names or []),) if measures.is_per_class(spec.function, spec.options) else ()
+    values = np.full((num_steps, num_layers, *per_class), np.nan)
+    errors = np.full((num_steps, num_layers), np.nan)
     ends = {"initial": 0, "final": len(counts.steps) - 1}
-    bar = tqdm(total=values.size, desc=spec.function, unit="value", disable=None if progress else True)
-    for layer in range(len(counts.layer_names)):
+    bar = tqdm(total=errors.size, desc=spec.function, unit="value", disable=None if progress else True)
+    for layer in range(num_layers):
         needed = {need: index for need, index in ends.items() if need in measure.needs}
-        read = {index: counts.at(index, layer) for index in set(needed.values())}
+        read = {index: counts.at(index, layer, classes=by_class) for index in set(needed.values())}
         given = {need: read[index] for need, index in needed.items()}
-        for row, now in enumerate(_over_time(counts, layer, chosen, read)):
+        for row, now in enumerate(_over_time(counts, layer, chosen, read, classes=by_class)):
+            of_classes = {name: getattr(now, name) for name in measure.needs & measures.OF_CLASSES}
             if "previous" not in measure.needs or row > 0:
-                result = measure.function(counts=now, **given, **spec.options)
-                estimate = result if isinstance(result, Estimate) else Estimate(result, standard_error=0.0)
-                values[row, layer], errors[row, layer] = estimate.value, estimate.standard_error
+                result = measure.function(counts=now, **of_classes, **given, **spec.options)
+                if isinstance(result, Estimate):
+                    values[row, layer], errors[row, layer] = result.value, result.standard_error
+                else:
+                    values[row, layer], errors[row, layer] = result, 0.0
             if "previous" in measure.needs:
                 given["previous"] = now
             bar.update()
@@ -60,11 +66,12 @@ def compute(spec: MeasureSpec, counts: CountsStore, *, progress: bool = False) -
         counts.layer_names,
         counts.stage,
         errors if counts.one_in > 1 else None,
+        counts.class_names if per_class else None,
     )
 
 
 def _over_time(
-    counts: CountsStore, layer: int, chosen: NDArray[np.bool_], read: Mapping[int, Counts]
+    counts: CountsStore, layer: int, chosen: NDArray[np.bool_], read: Mapping[int, Counts], *, classes: bool
 ) -> Iterator[Counts]:
     """One layer's counts at the chosen steps, in order; those that are read already are not read again.
 
@@ -73,6 +80,6 @@ def _over_time(
     """
     unread = chosen.copy()
     unread[list(read)] = False
-    others = counts.over_time(layer, unread)
+    others = counts.over_time(layer, unread, classes=classes)
     for index in np.flatnonzero(chosen).tolist():
         yield read[index] if index in read else next(others)

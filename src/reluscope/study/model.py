@@ -34,6 +34,7 @@ class Run:
         buffer_mb: 2**20 bytes in which keys wait to be sorted when counting.
         one_in: 1 / one_in of pattern space is kept of what was counted; 1 keeps all.
         layers: which layers are counted, and how: arguments of `count_patterns`.
+        labels: whether patterns are counted per class; "shuffled" where also with shuffled labels.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Run:
     buffer_mb: int = 1024
     one_in: int = 1
     layers: Mapping[str, Any] = field(default_factory=dict)
+    labels: bool | str = False
 
     @property
     def is_trained(self) -> bool:
@@ -158,6 +160,7 @@ class Study:
                 runs[run] = _run(run, spec, entry, config, [f.steps.get(run) for f in drawn.values()])
         study = cls(config["study"], runs, options, drawn, config.get("scorecard", False))
         study._check_samples()
+        study._check_labels()
         return study
 
     def _check_samples(self) -> None:
@@ -174,6 +177,16 @@ class Study:
     def trained_runs(self) -> list[Run]:
         """The runs that are trainings; the others' checkpoints are files."""
         return [run for run in self.runs.values() if run.is_trained]
+
+    def _check_labels(self) -> None:
+        """Whether every measure of classes is given some."""
+        for run in self.runs.values():
+            for measure in self.measures_of(run.name).values():
+                needs = measures.needs(measure.function)
+                shuffled = "shuffled_joint_entropy" in needs
+                if (shuffled and run.labels != "shuffled") or (needs & measures.OF_CLASSES and not run.labels):
+                    wanted = "shuffled" if shuffled else "true"
+                    raise ConfigError(f"measures.{measure.function}: needs counting.labels: {wanted}")
 
     def measures_of(self, run: str) -> dict[str, MeasureSpec]:
         """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
@@ -260,6 +273,9 @@ def _figure(
             raise ConfigError("steps do not go with moments, which name them")
         for measure in drawn:
             measures.check_options(measure, {})
+            if measures.is_per_class(measure, config.get("measures", {}).get(measure) or {}) != (kind == "classes"):
+                values = "one value a layer" if kind == "classes" else "one value a class"
+                raise ConfigError(f"measures: {kind} cannot show {measure}, which has {values}")
         runs, steps = {}, {}
         for entry in entries:
             shown = {
@@ -336,7 +352,12 @@ def _run(
     batch_size = counting.get("batch_size", 128)
     buffer_mb, one_in = counting.get("buffer_mb", 1024), _one_in(counting.get("sample"))
     layers = entry.get("layers", counting.get("layers", {}))
-    return Run(name, entry["title"], spec, steps, shard_length, batch_size, buffer_mb, one_in, layers)
+    labels = counting.get("labels", False)
+    if labels and one_in > 1:
+        raise ConfigError("counting.labels: does not go with counting.sample; take one of them away")
+    if labels:
+        require_labels(spec.data, "for counting.labels")
+    return Run(name, entry["title"], spec, steps, shard_length, batch_size, buffer_mb, one_in, layers, labels)
 
 
 def _one_in(sample: str | None) -> int:

@@ -22,6 +22,8 @@ def counting_settings(run: Run, shard: str) -> dict[str, Any]:
         settings["sample"] = sample_share(run.one_in)
     if run.layers:
         settings["layers"] = dict(run.layers)
+    if run.labels:
+        settings["labels"] = run.labels
     return settings
 
 
@@ -52,8 +54,8 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
         if run.is_trained:
             _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
         for shard in run.shards:
-            # that there is none is a setting too
-            settings = {"sample": None, "layers": None, **counting_settings(run, shard)}
+            none = dict.fromkeys(("sample", "layers", "labels"))  # that there is none is a setting too
+            settings = {**none, **counting_settings(run, shard)}
             _check(paths.counts(run.name, shard), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
             _check(paths.measure(run.name, name), "measure", measuring_settings(measure), remembered)
