@@ -70,9 +70,10 @@ def entropy_of(counts: NDArray[np.integer]) -> float:
     """Entropy in bits of what occurs so often; a probability is a count, at least 1, over the sum of all."""
     # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
     # Most counts are small, and few differ: equal ones are taken together.
-    total = int(counts.sum(dtype=np.int64))
+    counts = counts.astype(np.int64, copy=False)
+    total = int(counts.sum())
     times = np.bincount(np.minimum(counts, _SMALL_COUNT))[:_SMALL_COUNT]
-    small, large = np.flatnonzero(times), counts[counts >= _SMALL_COUNT].astype(np.int64)
+    small, large = np.flatnonzero(times), counts[counts >= _SMALL_COUNT]
     values, times = np.concatenate([small, large]), np.concatenate([times[small], np.ones_like(large)])
     return float((times * values * np.log2(total / values)).sum() / total)
 

@@ -163,8 +163,35 @@ def test_bad_labels_are_refused() -> None:
         count_patterns(network, images, labels=[0, MOST_CLASSES, 1])
     with pytest.raises(ValueError, match="shuffled_labels: expected labels, but got none"):
         count_patterns(network, images, shuffled_labels=True)
-    with pytest.raises(ValueError, match="expected a pre-activation for each of 3 images with labels, but got 6"):
-        count_patterns(nn.Sequential(nn.Unflatten(1, (2, 1)), nn.Flatten(0, 1), nn.ReLU()), images, labels=[0, 1, 2])
+
+
+class Sequences(nn.Module):
+    """One layer of [n, tokens, features], whose axes lie as asked for."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.relu = how, nn.ReLU()
+
+    def forward(self, tokens: Tensor) -> None:
+        match self.how:
+            case "images first":
+                self.relu(tokens)
+            case "tokens first":
+                self.relu(tokens.transpose(0, 1))
+            case "windows of two tokens":
+                self.relu(tokens.unflatten(1, (-1, 2)).flatten(0, 1))
+
+
+@pytest.mark.parametrize("how", ["images first", "tokens first", "windows of two tokens"])
+def test_the_label_of_a_position_is_that_of_its_image(how: str) -> None:
+    tokens = torch.randn(11, 6, 5, generator=torch.Generator().manual_seed(0))
+    labels = np.arange(11) * 7 % 3
+    (counts,) = count_patterns(Sequences(how), tokens, batch_size=5, labels=labels, channel_axis=-1)
+    for label in range(3):
+        bits = (tokens[labels == label] > 0).flatten(0, 1).numpy()
+        keys, numbers = np.unique((bits << np.arange(5)).sum(axis=1), return_counts=True)
+        np.testing.assert_array_equal(counts.of_class(label).keys, keys)
+        np.testing.assert_array_equal(counts.of_class(label).counts, numbers)
 
 
 def test_a_class_is_asked_for_where_there_are_some() -> None:
