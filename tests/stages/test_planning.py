@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reluscope.data.spec import DataSpec
-from reluscope.stages.planning import _size_of, cost_of, plan
+from reluscope.stages.planning import BYTES_A_POSITION, _size_of, cost_of, plan
 from reluscope.study import Study
 
 CIFAR10 = {"name": "cifar10"}
@@ -48,6 +50,25 @@ def test_a_run_costs_what_its_settings_say() -> None:
     assert cost.weights == pytest.approx(269_722 * 78_201 * 4 * 0.575)
     assert cost.training == pytest.approx(3 * 50_000 * 200 * 81.1e6, rel=0.01)
     assert cost.counting == pytest.approx(3 * 50_000 * 81.1e6, rel=0.01)
+
+
+def test_files_of_an_imported_network_on_token_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained; the network is given whole numbers: 5 tokens an item, 6 features each."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "token_network.py").write_text(
+        "from torch import nn\ndef build(): return nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 6), nn.ReLU())\n"
+    )
+    np.savez(tmp_path / "tokens.npz", images=np.arange(35).reshape(7, 5) % 9)
+    (tmp_path / "files").mkdir()
+    for step in (0, 10):
+        (tmp_path / "files" / f"step{step}.pt").touch()
+    run = {"network": {"import": "token_network:build"}, "checkpoints": {"files": "files"}}
+    data = {"name": "arrays", "path": "tokens.npz"}
+    cost = cost_of(Study.from_config({"study": "s", "data": data, "runs": {"a": run}}).runs["a"], checkpoints=2)
+    assert (cost.trainings, cost.steps, cost.checkpoints, cost.weights) == (0, 0, 2, 0)
+    assert cost.counts == pytest.approx(2 * 7 * 5 * BYTES_A_POSITION)
+    assert cost.counting == pytest.approx(2 * 7 * 5 * 2 * 6 * 6)
 
 
 def test_a_sample_takes_its_share_of_the_disk() -> None:

@@ -232,6 +232,11 @@ def image_shape(spec: DataSpec) -> tuple[int, ...]:
     return _item_format(spec).network_shape
 
 
+def holds_integers(spec: DataSpec) -> bool:
+    """Whether a network gets whole numbers, such as token ids, and not floats."""
+    return spec.name in ("arrays", "import") and _item_format(spec).dtype == np.int64
+
+
 def require_images(spec: DataSpec) -> None:
     """Refuse data that a network of this package cannot take.
 
@@ -240,7 +245,7 @@ def require_images(spec: DataSpec) -> None:
     """
     if spec.name in ("arrays", "import"):
         found = _item_format(spec)
-        if len(found.network_shape) != 3 or found.dtype == np.int64:
+        if len(found.network_shape) != 3 or holds_integers(spec):
             raise ValueError(
                 f"data: expected images [channels, height, width] of uint8 or floats, but {spec.described} holds "
                 f"{found.dtype} {list(found.network_shape)}, which take a network of your own"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from reluscope.data.spec import DataSpec, image_shape
+from reluscope.data.spec import DataSpec, holds_integers, image_shape
 from reluscope.networks import network_of
 from reluscope.networks.names import DEFAULT_CLASSES
 from reluscope.preactivations import LayerChoice, Site, observe
@@ -133,7 +133,7 @@ def _size_of(network: str, data: DataSpec, layers: str = "{}") -> _Size:
     shape, spec = image_shape(data), json.loads(network)
     with torch.device("cpu" if "import" in spec else "meta"):  # others may look at values as they are built
         built = network_of(spec, shape[0], DEFAULT_CLASSES).eval()
-        image = torch.zeros(1, *shape)
+        image = torch.zeros(1, *shape, dtype=torch.int64 if holds_integers(data) else torch.float32)
     positions: list[int] = []
 
     def visit(site: Site, preactivation: torch.Tensor) -> None:
