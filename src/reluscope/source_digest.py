@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from reluscope.sources import ROOT, absolute_module, module_files
 
@@ -43,13 +44,56 @@ def digest(path: Path, name: str, resolve: Resolve = lambda module, name: []) ->
         definition = waiting.pop()
         if definition not in found:
             found.add(definition)
-            file = _parse(definition[0], definition[0].stat().st_mtime_ns)
-            waiting.extend(file.used_by(definition[1], resolve))
-    texts = sorted(
-        f"{path.relative_to(ROOT)}: {name}\n{_parse(path, path.stat().st_mtime_ns).text_of(name)}"
-        for path, name in found
-    )
+            waiting.extend(_used_by(*definition, resolve))
+    texts = sorted(f"{path.relative_to(ROOT)}: {name}\n{_about(path, name).text}" for path, name in found)
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def _used_by(path: Path, name: str, resolve: Resolve) -> Iterator[Definition]:
+    """The definitions that one uses itself."""
+    for module, used in _about(path, name).uses:
+        if module is None:
+            assert used is not None
+            yield path, used
+        else:
+            yield from _imported(module, used, resolve)
+
+
+def _imported(module: str, name: str | None, resolve: Resolve) -> Iterator[Definition]:
+    """What ``import module`` (the name None) or ``from module import name`` stands for."""
+    whole = module if name is None else f"{module}.{name}"
+    if files := resolve(whole, None) or module_files(whole):
+        yield from ((file, _ALL) for file in files)
+    elif name is not None:
+        for file in resolve(module, name) or module_files(module):
+            yield file, name if name in _parse(file, file.stat().st_mtime_ns).named else _ALL
+
+
+class _About(NamedTuple):
+    """What a file says of one of its definitions."""
+
+    text: str
+    uses: list[tuple[str | None, str | None]]  # (None, name) of the same file, (module, name) or (module, None)
+
+
+def _about(path: Path, name: str) -> _About:
+    return _read(path, path.stat().st_mtime_ns, name)
+
+
+@functools.cache  # hundreds of measures use the same few definitions
+def _read(path: Path, modified: int, name: str) -> _About:
+    file = _parse(path, modified)
+    named = [file.named.get(name, [])] if name != _ALL else file.named.values()
+    statements = [*itertools.chain.from_iterable(named), *file.nameless]
+    uses: list[tuple[str | None, str | None]] = []
+    for node in itertools.chain.from_iterable(map(ast.walk, statements)):
+        if isinstance(node, ast.Name) and node.id in file.named:
+            uses.append((None, node.id))
+        elif isinstance(node, ast.Import):
+            uses.extend((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            uses.extend((absolute_module(path, node), alias.name) for alias in node.names)
+    return _About("\n".join(map(ast.unparse, statements)), uses)
 
 
 @dataclass(frozen=True)
@@ -57,53 +101,19 @@ class _File:
     """The top-level statements of a file, without docstrings.
 
     Attributes:
-        path: of the file.
         named: those that give a name, by it.
         nameless: the others.
     """
 
-    path: Path
     named: dict[str, list[ast.stmt]]
     nameless: list[ast.stmt]
-
-    def statements(self, name: str) -> list[ast.stmt]:
-        """Of one definition, or of all."""
-        named = [self.named.get(name, [])] if name != _ALL else self.named.values()
-        return [*itertools.chain.from_iterable(named), *self.nameless]
-
-    def text_of(self, name: str) -> str:
-        return "\n".join(ast.unparse(statement) for statement in self.statements(name))
-
-    def used_by(self, name: str, resolve: Resolve) -> Iterator[Definition]:
-        """The definitions that one uses itself."""
-        for node in (node for statement in self.statements(name) for node in ast.walk(statement)):
-            if isinstance(node, ast.Name) and node.id in self.named:
-                yield self.path, node.id
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    files = resolve(alias.name, None) or module_files(alias.name)
-                    yield from ((file, _ALL) for file in files)
-            elif isinstance(node, ast.ImportFrom):
-                module = absolute_module(self.path, node)
-                for alias in node.names:
-                    yield from _imported(module, alias.name, resolve)
-
-
-def _imported(module: str, name: str, resolve: Resolve) -> Iterator[Definition]:
-    """What ``from module import name`` stands for."""
-    full = f"{module}.{name}"
-    if files := resolve(full, None) or module_files(full):
-        yield from ((file, _ALL) for file in files)
-        return
-    for file in resolve(module, name) or module_files(module):
-        yield file, name if name in _parse(file, file.stat().st_mtime_ns).named else _ALL
 
 
 @functools.cache
 def _parse(path: Path, modified: int) -> _File:
     """A file, parsed once until it is edited."""
     tree = _WithoutDocstrings().visit(ast.parse(path.read_bytes(), str(path)))
-    file = _File(path, {}, [])
+    file = _File({}, [])
     for statement in (part for whole in tree.body for part in _split(whole)):
         names = list(_names_given(statement))
         for name in names:
