@@ -29,9 +29,10 @@ class _List(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from reluscope import measures
 
+        width = max(map(len, measures.names())) + 2
         for measure in map(measures.find, measures.names()):
             options = "".join(f"  [{name}={default}]" for name, default in measure.options.items())
-            print(f"{measure.name:32}{measure.summary}{options}")
+            print(f"{measure.name:{width}}{measure.summary}{options}")
         parser.exit()
 
 
