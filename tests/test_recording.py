@@ -154,6 +154,38 @@ def test_a_sample_is_that_of_the_counts(tmp_path: Path) -> None:
     assert found.entropy == expected.entropy
 
 
+def test_classes_and_layers_are_those_of_count_patterns(tmp_path: Path) -> None:
+    network, images, labels = network_of(), images_of(), np.arange(50) % 3
+    chosen = {"include": "6", "labels": torch.from_numpy(labels), "shuffled_labels": True}
+    for number, names in enumerate((None, ["cat", "dog", "eel", "fox"])):
+        path = tmp_path / f"{number}.zarr"
+        with PatternRecorder(network, images, path, batch_size=16, class_names=names, **chosen) as recorder:
+            recorder.record(3)
+        store = open_counts(path)
+        assert store.layer_names == ["6"]
+        assert store.class_names == (names or ["0", "1", "2"])
+        (expected,) = count_patterns(network, images, 16, **chosen)
+        kept = store.at(0, 0, classes=True)
+        assert kept.shuffled_joint_entropy == expected.shuffled_joint_entropy
+        for label in range(3):
+            np.testing.assert_array_equal(kept.of_class(label).keys, expected.of_class(label).keys)
+            np.testing.assert_array_equal(kept.of_class(label).counts, expected.of_class(label).counts)
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    network, images, path = network_of(), images_of(), tmp_path / "a.zarr"
+    labels = np.arange(50) % 3
+    with pytest.raises(ValueError, match="sample: does not go with labels"):
+        PatternRecorder(network, images, path, labels=labels, sample="1/2")
+    with pytest.raises(ValueError, match="class_names: expected 3, one for each class of the labels, but got 1"):
+        PatternRecorder(network, images, path, labels=labels, class_names=["cat"])
+    recorder = PatternRecorder(network, images, path, labels=labels)
+    recorder.record(0)
+    recorder.close(finish=False)
+    with pytest.raises(stores.StoreError, match="it was begun with labels_digest"):
+        PatternRecorder(network, images, path, labels=labels[::-1].copy())
+
+
 def test_steps_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
     with PatternRecorder(network_of(), images_of(), tmp_path / "c.zarr") as recorder:
         recorder.record(3)

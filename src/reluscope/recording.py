@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
 from reluscope import paths, stores
 from reluscope.checkpoints import machine
@@ -41,10 +46,15 @@ class PatternRecorder:
         path: the store, ending in .zarr.
         batch_size: images in a batch; batch-norm normalises each by its own statistics.
         batches_at_once: batches that pass through the network together; more keep a GPU busy.
+        include, exclude, channel_axis, signs: which layers, and how, as for `count_patterns`.
+        labels: each image's class, whole numbers from 0; then patterns are counted per class. Shape [n].
+        shuffled_labels: also count with the labels shuffled over the images.
+        class_names: of the classes; their numbers without it.
         sample: "1/16" keeps that share of the patterns in the store; all without it.
 
     Raises:
-        ValueError: the path does not end in .zarr, or `sample` is no share.
+        ValueError: the path does not end in .zarr, `sample` is no share or goes with labels, or there are fewer class
+            names than classes.
         StoreError: the store is finished already, another process records into it, or it was begun with other settings.
     """
 
@@ -56,6 +66,13 @@ class PatternRecorder:
         *,
         batch_size: int = 128,
         batches_at_once: int = 1,
+        include: str | Sequence[str] = "*",
+        exclude: str | Sequence[str] = (),
+        channel_axis: int | Mapping[str, int] | None = None,
+        signs: bool = False,
+        labels: Tensor | ArrayLike | None = None,
+        shuffled_labels: bool = False,
+        class_names: Sequence[str] | None = None,
         sample: str | None = None,
     ) -> None:
         final = Path(path)
@@ -66,18 +83,30 @@ class PatternRecorder:
                 f"{final}: is finished already; record into another store, which open_counts takes together with this "
                 "one, or delete it"
             )
+        if sample is not None and labels is not None:
+            raise ValueError("sample: does not go with labels; take one of them away")
+        layers = {"include": include, "exclude": exclude, "channel_axis": channel_axis, "signs": signs}
         self._network, self._images = network, images
-        self._batch_size, self._batches_at_once = batch_size, batches_at_once
+        self._how: dict[str, Any] = {
+            **layers,
+            "batch_size": batch_size,
+            "batches_at_once": batches_at_once,
+            "labels": labels,
+            "shuffled_labels": shuffled_labels,
+        }
         self._one_in = 1 if sample is None else parse_sample(sample)
         attributes: dict[str, Any] = {
             "network": {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
             "num_images": len(images),
             "batch_size": batch_size,
+            "layers": layers,
             **({} if sample is None else {"sample": sample}),
+            **({} if labels is None else _described(labels, shuffled_labels, class_names)),
             **machine(device_of(network)),
             "batches_at_once": batches_at_once,
             "versions": stores.versions(),
         }
+        attributes = json.loads(json.dumps(attributes))  # as a recording that goes on finds them
         self._writer = CountsWriter(Path(paths.partial(str(final))), final, attributes)
 
     @property
@@ -102,9 +131,7 @@ class PatternRecorder:
                 "that begins at an earlier one calls rewind first"
             )
         with torch.autocast(device_of(self._network).type, enabled=False):
-            counts = count_patterns(
-                self._network, self._images, self._batch_size, batches_at_once=self._batches_at_once
-            )
+            counts = count_patterns(self._network, self._images, **self._how)
         kept = counts if self._one_in == 1 else [layer.sampled(self._one_in) for layer in counts]
         self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
 
@@ -145,3 +172,14 @@ class PatternRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(finish=kind is None)
+
+
+def _described(labels: Tensor | ArrayLike, shuffled: bool, class_names: Sequence[str] | None) -> dict[str, Any]:
+    """What a store says of the labels; a recording does not go on with others."""
+    given = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    num_classes = int(given.max(initial=-1)) + 1
+    names = [str(label) for label in range(num_classes)] if class_names is None else list(class_names)
+    if len(names) < num_classes:
+        raise ValueError(f"class_names: expected {num_classes}, one for each class of the labels, but got {len(names)}")
+    digest = hashlib.sha256(given.astype(np.int64).tobytes()).hexdigest()[:16]
+    return {"labels": "shuffled" if shuffled else True, "class_names": names, "labels_digest": digest}
