@@ -14,7 +14,6 @@ from reluscope.checkpoint_files import update_manifest
 from reluscope.sources import closure, module_files
 from reluscope.stages import progress
 from reluscope.study import (
-    ConfigError,
     Study,
     check,
     check_results,
