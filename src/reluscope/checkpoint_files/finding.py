@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +24,13 @@ class CheckpointFile(NamedTuple):
     file: str
 
 
-def find_files(files: str, step: str | Mapping[str, str], field: Callable[[str, str], int]) -> list[CheckpointFile]:
+def find_files(
+    files: str | Sequence[str], step: str | Mapping[str, str], field: Callable[[str, str], int]
+) -> list[CheckpointFile]:
     """The checkpoints at `files`, by step.
 
     Args:
-        files: a folder, or a pattern of files (``**`` for any folders); ~ is expanded.
+        files: a folder, or a pattern of files (``**`` for any folders), or several of these; ~ is expanded.
         step: a regular expression with one group, searched for in a file's name without its suffix, and in its whole
             path where the name has no match; or ``{"field": key}`` of what the file holds.
         field: gives the value of a file's key.
@@ -36,7 +38,7 @@ def find_files(files: str, step: str | Mapping[str, str], field: Callable[[str, 
     Raises:
         ValueError: one line: no file, another kind of file, a file without a step, or two for one step.
     """
-    names = _names(files)
+    names = sorted({name for one in ([files] if isinstance(files, str) else files) for name in _names(one)})
     if isinstance(step, Mapping):
         found = sorted(CheckpointFile(field(name, step["field"]), name) for name in names)
     else:

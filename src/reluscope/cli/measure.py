@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reluscope.cli.values import parse_values
+
 HELP = "compute measures of counts"
 
 DESCRIPTION = """Compute one or more measures at every counted step and layer of a run.
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     from reluscope.stages.measuring import measure_run
     from reluscope.study import MeasureSpec
 
-    given = _options_of(options.measures, _parsed(options.options))
+    given = _options_of(options.measures, parse_values("--option", options.options, "slots=500000"))
     counts = open_counts(*options.counts)
     for name in given if counts.one_in > 1 else []:
         try:
@@ -75,22 +77,6 @@ def run(options: argparse.Namespace) -> int:
         measure_run(spec, options.counts, str(output), progress=True)
         print(output)
     return 0
-
-
-def _parsed(options: Sequence[str]) -> dict[str, Any]:
-    """Options with the values that YAML reads, as a config has them."""
-    import yaml
-
-    found = {}
-    for option in options:
-        name, equals, value = option.partition("=")
-        if not (name and equals and value):
-            raise ValueError(f"--option: expected NAME=VALUE, as in slots=500000, but got {option!r}")
-        try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--option {name}: {error}") from error
-    return found
 
 
 def _options_of(names: Sequence[str], options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

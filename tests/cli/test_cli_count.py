@@ -1,0 +1,100 @@
+"""`reluscope count` on files: the counts of `count_patterns`, and one line for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reluscope import build_network, cli, count_patterns, open_counts
+
+NETWORK = """
+from torch import nn
+
+def small(width=4):
+    first = [nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*first, nn.Flatten(), nn.Linear(16 * width, 3), nn.GELU())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a network, images of two classes, and checkpoints at the steps 0 and 20; it is the working one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "count_network.py").write_text(NETWORK)
+    images = np.random.default_rng(0).normal(size=(11, 1, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(11) % 2)
+    (tmp_path / "saved").mkdir()
+    for step in (0, 20):
+        torch.manual_seed(step)
+        state = build_network("count_network:small", arguments={"width": 5}).state_dict()
+        torch.save({"model": state, "global_step": step + 1}, f"saved/epoch_{step}.pt")
+    return tmp_path
+
+
+COUNT = ["count", "--network", "count_network:small", "--argument", "width=5", "--data", "images.npz"]
+
+
+def test_it_counts_what_count_patterns_counts(folder: Path) -> None:
+    more = [
+        "--batch-size",
+        "4",
+        "--labels",
+        "true",
+        "--signs",
+        "--include",
+        "2",
+        "--include",
+        "5",
+        "--output",
+        "counts.zarr",
+    ]
+    assert cli.main([*COUNT, *more, "saved/epoch_0.pt", "saved/epoch_20.pt"]) == 0
+    store = open_counts("counts.zarr")
+    assert store.steps.tolist() == [0, 20]
+    assert store.layer_names == ["2", "5"]
+    network = build_network("count_network:small", arguments={"width": 5})
+    data = np.load("images.npz")
+    images, labels = torch.from_numpy(data["images"]), data["labels"]
+    for index, step in enumerate(store.steps):
+        network.load_state_dict(torch.load(f"saved/epoch_{step}.pt", weights_only=True)["model"])
+        for layer, expected in enumerate(count_patterns(network, images, 4, signs=True, labels=labels, engine="numpy")):
+            for label in range(2):
+                found = store.at(index, layer, classes=True).of_class(label)
+                np.testing.assert_array_equal(found.keys, expected.of_class(label).keys)
+                np.testing.assert_array_equal(found.counts, expected.of_class(label).counts)
+    assert (folder / "counts.manifest.csv").read_text().count("saved/epoch_") == 2
+
+
+def test_a_folder_and_steps_from_the_files(folder: Path) -> None:
+    assert cli.main([*COUNT, "--step-field", "global_step", "--output", "a.zarr", "saved"]) == 0
+    assert open_counts("a.zarr").steps.tolist() == [1, 21]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--output", "a", "saved"], "--output: expected a name that ends in .zarr, but got a"),
+        (["--output", "images.zarr", "saved"], "images.zarr is there already"),
+        (["--output", "a.zarr", "nothing/*.pt"], "nothing/*.pt"),
+        (["--output", "a.zarr", "--step", "x(\\d+)", "saved"], "have no step by 'x(\\\\d+)'"),
+        (["--output", "a.zarr", "--data", "no.npz", "saved"], "--data: expected a path, package.module:function"),
+        (["--output", "a.zarr", "--argument", "width", "saved"], "--argument: expected NAME=VALUE"),
+        (["--output", "a.zarr", "--argument", "width=9", "saved"], "0.weight"),
+        (["--output", "a.zarr", "--network", "count_network:big", "saved"], "count_network has no 'big'"),
+        (["--output", "a.zarr", "--include", "nine", "saved"], "nine"),
+        (["--output", "a.zarr", "--labels", "true", "--sample", "1/4", "saved"], "does not go with counting.sample"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "images.zarr").mkdir()
+    assert cli.main([*COUNT, *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert says in printed
+    assert printed.count("\n") == 1
+    assert not (folder / "a.zarr").exists()
