@@ -71,6 +71,11 @@ def edited(file: Path, old: str, new: str) -> set[str]:
         ("import math", "import math\n\n", set()),
         ("UNUSED = 6", "if LIMIT:\n    print()", {"one", "two"}),
         ("UNUSED = 6", "try:\n    import json\nexcept ImportError:\n    json = None", set()),
+        ("UNUSED = 6", "try:\n    import json\nexcept ImportError:\n    LIMIT = 7", {"one"}),
+        ("UNUSED = 6", "for LIMIT in (7, 8):\n    pass", {"one"}),
+        ("UNUSED = 6", "UNUSED = [LIMIT := 7]", {"one"}),
+        ("UNUSED = 6", "with open(sep) as LIMIT:\n    pass", {"one"}),
+        ("UNUSED = 6", "path.join = min", {"two"}),
     ],
 )
 def test_an_edit_changes_what_uses_it(file: Path, old: str, new: str, changed: set[str]) -> None:
@@ -112,7 +117,16 @@ def test_what_another_file_defines_is_followed_by_name(file: Path, how: str) -> 
     assert changed("def other(): return 1", "def other(): return 2") == set()
 
 
-@pytest.mark.parametrize("how", ["import reluscope.helpers as helpers", "from reluscope import helpers"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "import reluscope.helpers as helpers",
+        "from reluscope import helpers",
+        "from reluscope.helpers import *\nhelpers = None",
+        "import reluscope\nhelpers = reluscope.helpers",
+        "import reluscope as package\nhelpers = package.helpers",
+    ],
+)
 def test_a_module_imported_as_a_whole_is_all_of_it(file: Path, how: str) -> None:
     write(file.parent / "helpers.py", HELPERS)
     write(file, f"{how}\ndef one(counts): return helpers.other()\n")

@@ -66,7 +66,7 @@ def call(path: str, arguments: dict[str, Any]) -> Any:
     function = import_callable(path)
     try:
         return function(**arguments)
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise ValueError(f"import {path}: {_name_of(path)}({given}) raised {_in_one_line(error)}") from error
 
@@ -82,7 +82,7 @@ def _import_module(path: str, module_name: str) -> Any:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(f"import {path}: there is no module {error.name!r}") from error
         raise ValueError(f"import {path}: importing {module_name} raised {_in_one_line(error)}") from error
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         raise ValueError(f"import {path}: importing {module_name} raised {_in_one_line(error)}") from error
 
 
@@ -98,5 +98,5 @@ def _name_of(path: str) -> str:
     return path.partition(":")[2]
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -149,7 +149,7 @@ def _select(selection: dict[str, object], timeline: Timeline | SavedSteps, dumpe
     if kind == "every" and isinstance(timeline, SavedSteps):
         chosen = dumped[(dumped % number == 0) & (dumped <= until)]
     elif kind == "every":
-        chosen = _must_be_dumped(np.arange(0, until + 1, number), dumped)
+        chosen = _must_be_there(np.arange(0, until + 1, number), timeline, dumped)
     else:
         if kind == "per_epoch":
             if timeline.steps_per_epoch is None:
@@ -160,6 +160,7 @@ def _select(selection: dict[str, object], timeline: Timeline | SavedSteps, dumpe
             decades = np.log10(max(timeline.num_steps, 1))
             wanted = np.append(0, 10 ** np.arange(0, decades + 1 / number, 1 / number))
         chosen = _nearest(np.round(wanted[wanted <= until]).astype(np.int64), dumped)
+        chosen = chosen[chosen <= until]
     return np.append(chosen, timeline.num_steps) if until == timeline.num_steps else chosen
 
 
@@ -176,12 +177,14 @@ def _listed(value: object, timeline: Timeline | SavedSteps, dumped: Steps) -> St
     steps = np.array([_integer("steps.list", s, least=0) for s in value], np.int64)
     if len(beyond := steps[steps > timeline.num_steps]):
         raise ValueError(f"steps.list: step {beyond[0]} is beyond the last step, {timeline.num_steps}")
-    return _must_be_dumped(steps, dumped)
+    return _must_be_there(steps, timeline, dumped)
 
 
-def _must_be_dumped(steps: Steps, dumped: Steps) -> Steps:
+def _must_be_there(steps: Steps, timeline: Timeline | SavedSteps, dumped: Steps) -> Steps:
     if len(missing := np.setdiff1d(steps, dumped)):
         near = _nearest(missing[:1], dumped)[0]
+        if isinstance(timeline, SavedSteps):
+            raise ValueError(f"steps: there is no file for step {missing[0]}; the nearest is for step {near}")
         raise ValueError(
             f"steps: step {missing[0]} is not dumped (the nearest dumped step is {near}); "
             "choose dumped steps or lower checkpoints.every"

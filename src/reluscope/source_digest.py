@@ -10,7 +10,7 @@ import ast
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,8 @@ def digest(path: Path, name: str, resolve: Resolve = lambda module, name: []) ->
 
     What it uses is read from the names in its definition, in the definitions that these lead to, and so on, through
     import statements into other files of the package; a class is one definition, a module imported as a whole is all of
-    its definitions. Top-level statements that give no name (a call, an ``if``) belong to each definition of their file.
+    its definitions. Top-level statements that give no name (a call, an ``import *``) belong to each definition of their
+    file.
 
     Args:
         resolve: finds the files behind names that a package takes from its modules by itself.
@@ -93,6 +94,8 @@ def _read(path: Path, modified: int, name: str) -> _About:
             uses.extend((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             uses.extend((absolute_module(path, node), alias.name) for alias in node.names)
+        elif isinstance(node, ast.Attribute) and (owner := _dotted(node.value, file.imported)):
+            uses.append((owner, node.attr))
     return _About("\n".join(map(ast.unparse, statements)), uses)
 
 
@@ -103,17 +106,19 @@ class _File:
     Attributes:
         named: those that give a name, by it.
         nameless: the others.
+        imported: what imported names stand for, as ``package.module`` or ``package.module.name``.
     """
 
     named: dict[str, list[ast.stmt]]
     nameless: list[ast.stmt]
+    imported: dict[str, str]
 
 
 @functools.cache
 def _parse(path: Path, modified: int) -> _File:
     """A file, parsed once until it is edited."""
     tree = _WithoutDocstrings().visit(ast.parse(path.read_bytes(), str(path)))
-    file = _File({}, [])
+    file = _File({}, [], dict(_names_imported(tree, path)))
     for statement in (part for whole in tree.body for part in _split(whole)):
         names = list(_names_given(statement))
         for name in names:
@@ -121,6 +126,25 @@ def _parse(path: Path, modified: int) -> _File:
         if not names:
             file.nameless.append(statement)
     return file
+
+
+def _names_imported(tree: ast.AST, path: Path) -> Iterator[tuple[str, str]]:
+    """Each name that an import gives, anywhere in the file, and what it stands for."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            module = absolute_module(path, node)
+            yield from ((alias.asname or alias.name, f"{module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
+
+
+def _dotted(node: ast.expr, imported: Mapping[str, str]) -> str | None:
+    """What ``name.attribute.attribute`` stands for, where the name was imported; None of anything else."""
+    if isinstance(node, ast.Name):
+        return imported.get(node.id)
+    owner = _dotted(node.value, imported) if isinstance(node, ast.Attribute) else None
+    return f"{owner}.{node.attr}" if owner and isinstance(node, ast.Attribute) else None
 
 
 def _split(statement: ast.stmt) -> list[ast.stmt]:
@@ -133,19 +157,23 @@ def _split(statement: ast.stmt) -> list[ast.stmt]:
     return [statement]
 
 
-def _names_given(statement: ast.stmt) -> Iterator[str]:
-    """The names that a top-level statement binds, as those that stand below an ``if`` or ``try`` too."""
+def _names_given(statement: ast.AST) -> Iterator[str]:
+    """The names that a top-level statement binds, as those that stand below an ``if`` or ``try`` too.
+
+    Also those that it only fills, as ``table[key] = value`` does: it belongs to what they are.
+    """
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
     elif isinstance(statement, ast.Import | ast.ImportFrom):
-        yield from (alias.asname or alias.name.partition(".")[0] for alias in statement.names)
-    elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+        names = (alias.asname or alias.name.partition(".")[0] for alias in statement.names)
+        yield from (name for name in names if name != "*")
+    elif isinstance(statement, ast.Name) and isinstance(statement.ctx, ast.Store):
+        yield statement.id
+    elif isinstance(statement, ast.Subscript | ast.Attribute) and isinstance(statement.ctx, ast.Store):
+        yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
     else:
         for below in ast.iter_child_nodes(statement):
-            if isinstance(below, ast.stmt):
-                yield from _names_given(below)
+            yield from _names_given(below)
 
 
 class _WithoutDocstrings(ast.NodeTransformer):

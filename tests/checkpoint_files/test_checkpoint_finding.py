@@ -49,16 +49,27 @@ def test_a_field_says_the_step() -> None:
     [
         ("nowhere", LAST_NUMBER, r"checkpoints\.files: no \.pt, \.pth, \.safetensors file at 'nowhere'"),
         ("ck/*", LAST_NUMBER, r"expected \.pt, \.pth, \.safetensors, but 'ck/\*' has ck/notes1\.txt"),
-        ("ck", LAST_NUMBER, r"checkpoints\.step: ck/best\.pt have no step"),
+        ("ck", LAST_NUMBER, r"ck/best\.pt, ck/best_0\.93\.pt have no step by the last number in their names"),
         ("ck", r"epoch_\d+", r"expected one group, as in epoch_\(\\d\+\), but 'epoch_\\\\d\+' has 0"),
         ("ck", r"epoch_(\d+", "is no regular expression"),
         ("ck/e*", r"epoch_(0)", r"two files for step 0: ck/epoch_01\.pt and ck/epoch_02\.pt"),
         ("ck", r"(\w+)_", r"have no step"),
         ("ck/epoch_0*", r"e(p)", r"ck/epoch_01\.pt, ck/epoch_02\.pt, ck/epoch_03\.pt and 1 more have no step"),
+        (
+            "ck/best_*",
+            LAST_NUMBER,
+            r"ck/best_0\.93\.pt have no step",
+        ),
+        (
+            "ck/dated*",
+            LAST_NUMBER,
+            r"ck/dated_20261126010203123456\.pt has 20261126010203123456, which is no number of",
+        ),
     ],
 )
 def test_refused_in_one_line(files: str, step: str, message: str) -> None:
     make("ck/epoch_01.pt", "ck/epoch_02.pt", "ck/epoch_03.pt", "ck/epoch_04.pt", "ck/best.pt", "ck/notes1.txt")
+    make("ck/dated_20261126010203123456.pt", "ck/best_0.93.pt")
     with pytest.raises(ValueError, match=message) as error:
         find_files(files, step, no_field)
     assert "\n" not in str(error.value)

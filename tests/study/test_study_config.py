@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,13 @@ def test_two_ways_to_name_a_network_are_one_setting(schema) -> None:
         (("runs", "a", "network"), "resnet9", "runs.a: depth: expected 6n + 2 (8, 14, 20, ...; nearest: 8 and 14)"),
         (("runs", "a", "method"), "cycle", "runs.a: method: unknown 'cycle'; did you mean 'cyclic'?"),
         (("runs", "a", "seeds"), [-1], "runs.a.seeds.0: expected at least 0, got -1"),
+        (("runs",), {2024: {}}, "runs: expected text as a name, got 2024; write it in quotes"),
+        (("runs",), {"b\n": {}}, "runs: expected a name without space around it, got 'b\\n'"),
+        (
+            ("runs", "a", "network"),
+            {"import": "m:f", "arguments": {"day": date(2026, 1, 2)}},
+            "runs.a.network.arguments.day: expected text, a number, a list or a mapping, got 2026-01-02",
+        ),
         (("runs", "a", "seeds"), [4, 2, 3, 2], "runs.a.seeds: expected every entry once, got 2 more than once"),
         (("runs", "a", "seeds"), [], "runs.a.seeds: expected at least 1 entry, got none"),
         (("runs",), {}, "runs: expected at least 1 entry, got none"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,11 +88,17 @@ def test_files_are_counted_drawn_and_added_to(
     assert reluscope.open_counts(*run.glob("counts/*.zarr")).steps.tolist() == [10, 20, 30, 50]
 
     save(tmp_path, 120)
+    os.utime(tmp_path / "saved/step_120.pt", ns=(1, 1))  # older than what was counted
     (tmp_path / "saved/step_120.pt").replace(tmp_path / "saved/step_20.pt")  # other weights under an old name
     before = clone.outputs()
     clone.run()
     changed = clone.changed(before)
     assert {name for name in changed if "/counts/" in name} == {"runs/mine/counts/00000020-00000020.zarr"}
+
+    (tmp_path / "saved/step_10.pt").touch()
+    listed = (run / "manifest.csv").read_bytes()
+    assert clone.planned() == set()
+    assert (run / "manifest.csv").read_bytes() == listed  # a dry run writes nothing
 
     (tmp_path / "saved/best.pt").write_bytes(b"")
     stopped = clone.snakemake()

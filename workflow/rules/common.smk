@@ -10,7 +10,8 @@ from snakemake.utils import min_version, validate
 from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
-from reluscope.checkpoint_files import update_manifest
+from reluscope.checkpoint_files import findings, write_manifest
+from reluscope.files import WriteError
 from reluscope.sources import closure, module_files
 from reluscope.stages import progress
 from reluscope.study import (
@@ -48,15 +49,19 @@ try:
     config.update(resolve(config, STUDIES), extends=[])
     check(config, yaml.safe_load(SCHEMA.read_text()))
     validate(config, str(SCHEMA))
-    study = Study.from_config(config)
+    # only the first process looks for files: a cluster's jobs take them as it found them
+    study = Study.from_config(config, files_as_listed=not workflow.is_main_process)
+    runs_of_files = [run for run in study.runs.values() if not run.is_trained]
     if "plan" not in sys.argv:  # which reads no results, and may be of another study
         check_results(study, remembered)
-        # here and not by a rule: one file more must not make the other files' counts look old
-        for run in study.runs.values():
-            if not run.is_trained:
-                manifest = Path(paths.manifest(run.name))
-                for finding in update_manifest(run.spec.files, manifest):
-                    print(f"{run.name}: {finding}", file=sys.stderr)
+    if workflow.is_main_process:
+        for run in runs_of_files:
+            if braces := [f.file for f in run.spec.files if set("{}") & set(f.file)]:
+                raise ValueError(
+                    f"runs.{run.name}: Snakemake takes the braces in {braces[0]} for a wildcard; rename it"
+                )
+            for finding in findings(run.spec.files):
+                print(f"{run.name}: {finding}", file=sys.stderr)
 except (ValueError, SyntaxError) as error:
     # one line that a person can act on, instead of Snakemake's four about this file
     files = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
@@ -76,7 +81,8 @@ def checkpoints_of(wildcards):
     if run.is_trained:
         return {"weights": paths.weights(run.name)}
     files = run.spec.files_at(run.shards[wildcards.shard])
-    return {"files": [f.file for f in files]}
+    # a digest of each is among the rule's params, and tells better than its time whether it changed
+    return {"files": ancient([f.file for f in files])}
 
 
 def counts_of(run):
@@ -158,6 +164,12 @@ def jobs_to_do():
 
 
 onstart:
+    # not by a rule: one file more must not make the other files' counts look old
+    for run in runs_of_files:
+        try:
+            write_manifest(run.spec.files, Path(paths.manifest(run.name)))
+        except WriteError as error:
+            raise SystemExit(f"{error}")
     progress.report(jobs_to_do(), started)
 
 

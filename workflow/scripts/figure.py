@@ -6,4 +6,4 @@ with logged(snakemake.log[0]):
     from reluscope.stages.drawing import draw_figure
     from reluscope.study import Study
 
-    draw_figure(Study.from_config(snakemake.config), snakemake.wildcards.figure, snakemake.output)
+    draw_figure(Study.from_config(snakemake.config, files_as_listed=True), snakemake.wildcards.figure, snakemake.output)

@@ -6,5 +6,5 @@ with logged(snakemake.log[0]):
     from reluscope.stages.measuring import measure_run
     from reluscope.study import Study
 
-    measures = Study.from_config(snakemake.config).measures_of(snakemake.wildcards.run)
+    measures = Study.from_config(snakemake.config, files_as_listed=True).measures_of(snakemake.wildcards.run)
     measure_run(measures[snakemake.wildcards.measure], snakemake.input.shards, snakemake.output[0])

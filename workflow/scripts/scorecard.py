@@ -6,4 +6,6 @@ with logged(snakemake.log[0]):
     from reluscope.stages.scoring import score_study
     from reluscope.study import Study
 
-    score_study(Study.from_config(snakemake.config), snakemake.output.markdown, snakemake.output.table)
+    score_study(
+        Study.from_config(snakemake.config, files_as_listed=True), snakemake.output.markdown, snakemake.output.table
+    )

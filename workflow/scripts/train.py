@@ -7,5 +7,5 @@ with logged(snakemake.log[0]), one_gpu(snakemake.resources.get("jobs_per_gpu")):
     from reluscope.stages.training import train_run
     from reluscope.study import Study
 
-    study = Study.from_config(snakemake.config)
+    study = Study.from_config(snakemake.config, files_as_listed=True)
     train_run(study.runs[snakemake.wildcards.run], snakemake.output[0], study=study.name, threads=snakemake.threads)

@@ -3,7 +3,7 @@
 Importing this room does not import torch; `loading` does.
 """
 
-from reluscope.checkpoint_files.manifest import Entry, findings, read_manifest, update_manifest, write_manifest
+from reluscope.checkpoint_files.manifest import Entry, findings, read_manifest, write_manifest
 from reluscope.checkpoint_files.spec import FilesSpec
 
-__all__ = ["Entry", "FilesSpec", "findings", "read_manifest", "update_manifest", "write_manifest"]
+__all__ = ["Entry", "FilesSpec", "findings", "read_manifest", "write_manifest"]

@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
 
-LAST_NUMBER = r"(\d+)\D*$"
-"""Finds the step where the config does not say how: the last number in the file's name."""
+LAST_NUMBER = r"(?<!\d)(?<!\d\.)(\d+)(?!\.\d)\D*$"
+"""Finds the step where the config does not say how: the last number in the file's name, if it is a whole one."""
+
+MOST_STEPS = 1 << 62
+"""No step is that high, so that arithmetic with steps stays within 64 bits."""
 
 _NAMED = 3  # files that a message names
 
@@ -36,7 +39,8 @@ def find_files(
         field: gives the value of a file's key.
 
     Raises:
-        ValueError: one line: no file, another kind of file, a file without a step, or two for one step.
+        ValueError: one line: no file, another kind of file, a file without a step or with one that is none, or two for
+            one step.
     """
     names = sorted({name for one in ([files] if isinstance(files, str) else files) for name in _names(one)})
     if isinstance(step, Mapping):
@@ -45,11 +49,14 @@ def find_files(
         pattern = _pattern(step)
         steps = {name: _step_in(name, pattern) for name in names}
         if without := [name for name, number in steps.items() if number is None]:
+            how = "the last number in their names" if step == LAST_NUMBER else repr(step)
             raise ValueError(
-                f"checkpoints.step: {_listed(without)} have no step by {step!r}; write another expression, or name in "
+                f"checkpoints.step: {listed(without)} have no step by {how}; write another expression, or name in "
                 "checkpoints.files only files that have one"
             )
         found = sorted(CheckpointFile(number, name) for name, number in steps.items() if number is not None)
+    if found[-1].step >= MOST_STEPS:
+        raise ValueError(f"checkpoints.step: {found[-1].file} has {found[-1].step}, which is no number of steps")
     for one, two in itertools.pairwise(found):
         if one.step == two.step:
             raise ValueError(f"checkpoints: two files for step {one.step}: {one.file} and {two.file}; one must go")
@@ -57,7 +64,10 @@ def find_files(
 
 
 def _names(files: str) -> list[str]:
-    path = Path(files).expanduser()
+    try:
+        path = Path(files).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"checkpoints.files: {files!r}: {error}") from error
     if path.is_dir():
         names = [str(file) for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
     else:
@@ -65,7 +75,7 @@ def _names(files: str) -> list[str]:
     if not names:
         raise ValueError(f"checkpoints.files: no {', '.join(SUFFIXES)} file at {files!r} (in {Path.cwd()})")
     if others := [name for name in names if Path(name).suffix not in SUFFIXES]:
-        raise ValueError(f"checkpoints.files: expected {', '.join(SUFFIXES)}, but {files!r} has {_listed(others)}")
+        raise ValueError(f"checkpoints.files: expected {', '.join(SUFFIXES)}, but {files!r} has {listed(others)}")
     return sorted(names)
 
 
@@ -92,6 +102,7 @@ def _step_in(name: str, pattern: re.Pattern[str]) -> int | None:
     return int(number) if number is not None and number.isdecimal() else None
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first few names, and how many more."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reluscope.checkpoint_files.manifest import digest, read_manifest
+from reluscope.checkpoint_files.manifest import Entry, digest
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "network", "net")
 """Keys under which a state dict is commonly saved, in the order they are looked for."""
@@ -25,22 +25,10 @@ _LISTED = 8  # names that a message lists
 
 
 class CheckpointFiles:
-    """Loads some steps of a run of files, each only if its bytes are those of the manifest.
+    """Loads the steps of a run of files, each only if its bytes are those that its entry says."""
 
-    Attributes:
-        attributes: for the counts store: file and digest of each step.
-
-    Raises:
-        ValueError: the manifest lacks one of the steps.
-    """
-
-    def __init__(self, manifest: str, steps: Sequence[int]) -> None:
-        self._manifest = manifest
-        self._entries = {entry.step: entry for entry in read_manifest(manifest).values()}
-        if missing := [step for step in steps if step not in self._entries]:
-            raise ValueError(f"{manifest}: has no step {missing[0]}; delete it, and it is made again")
-        entries = [self._entries[step] for step in steps]
-        self.attributes = {"files": [{"step": e.step, "file": e.file, "sha256": e.sha256} for e in entries]}
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = {entry.step: entry for entry in entries}
 
     def load_into(self, network: nn.Module, step: int) -> None:
         """Put the network into the state of `step`: parameters, and what buffers the file has.
@@ -48,12 +36,10 @@ class CheckpointFiles:
         Raises:
             ValueError: the file changed since the manifest was written, cannot be read, or is of another network.
         """
-        file, _, sha256, *_ = self._entries[step]
-        if digest(file) != sha256:
-            raise ValueError(
-                f"{file}: its bytes are not those of {self._manifest}; delete the manifest, and it is made again"
-            )
-        load_state(file, network)
+        entry = self._entries[step]
+        if digest(entry.file) != entry.sha256:
+            raise ValueError(f"{entry.file}: changed since its manifest was written; start again to count it as it is")
+        load_state(entry.file, network)
 
 
 def load_state(file: str, network: nn.Module) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
+from tqdm import tqdm
 
-from reluscope.checkpoint_files.finding import CheckpointFile
+from reluscope.checkpoint_files.finding import CheckpointFile, listed
 from reluscope.files import write_file
 
 _FEW = 5  # steps that a message names
@@ -28,6 +29,7 @@ class Entry(NamedTuple):
         sha256: of its bytes, hexadecimal.
         bytes: its size.
         modified: when it was last written, in nanoseconds: the same size and time stand for the same bytes.
+        step_from: what said the step: an expression for names, or ``field`` and a key.
     """
 
     file: str
@@ -35,6 +37,7 @@ class Entry(NamedTuple):
     sha256: str
     bytes: int
     modified: int
+    step_from: str
 
     def is_unchanged(self) -> bool:
         """Whether the file has the size and time that it had."""
@@ -58,7 +61,10 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Entry]:
     try:
         with Path(path).open(newline="") as file:
             rows = [
-                Entry(row["file"], int(row["step"]), row["sha256"], int(row["bytes"]), int(row["modified"]))
+                Entry(
+                    *(row["file"], int(row["step"]), row["sha256"], int(row["bytes"])),
+                    *(int(row["modified"]), row["step_from"]),
+                )
                 for row in csv.DictReader(file)
             ]
     except (KeyError, TypeError, ValueError) as error:
@@ -66,31 +72,37 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Entry]:
     return {row.file: row for row in rows}
 
 
-def write_manifest(found: Iterable[CheckpointFile], path: Path) -> list[Entry]:
-    """Write the manifest of these files and return its rows; a file that it has already is read only if it changed."""
-    known = read_manifest(path)
+def describe(found: Sequence[CheckpointFile], step_from: str, known: Mapping[str, Entry]) -> list[Entry]:
+    """The rows of these files as they are now, in the same order.
+
+    Args:
+        known: rows of a manifest by file; such a file is read only if it changed since.
+    """
+    is_known = [file in known and known[file].is_unchanged() for _, file in found]
+    unread = len(found) - sum(is_known)
     rows = []
-    for step, file in found:
-        is_known = file in known and known[file].is_unchanged()
-        rows.append(Entry(file, step, known[file].sha256 if is_known else digest(file), *stamp(file)))
+    with tqdm(total=unread, desc="reading checkpoints", leave=False, disable=None if unread else True) as bar:
+        for (step, file), has_digest in zip(found, is_known, strict=True):
+            size, modified = stamp(file)  # before its bytes, so that a change meanwhile shows next time
+            sha256 = known[file].sha256 if has_digest else digest(file)
+            rows.append(Entry(file, step, sha256, size, modified, step_from))
+            bar.update(not has_digest)
+    return rows
+
+
+def write_manifest(rows: Sequence[Entry], path: Path) -> None:
+    """Write the manifest of these files, where it is not there already.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Entry._fields)
     writer.writerows(rows)
-    write_file(path, text.getvalue().encode())
-    return rows
-
-
-def update_manifest(found: Sequence[CheckpointFile], path: Path) -> list[str]:
-    """Write the manifest where it is not that of these files as they are now.
-
-    Returns:
-        What a person should know of them (`findings`); nothing where the manifest stays as it is.
-    """
-    known = read_manifest(path)
-    if [(row.step, row.file) for row in known.values() if row.is_unchanged()] == list(found):
-        return []
-    return list(findings(write_manifest(found, path)))
+    content = text.getvalue().encode()
+    if not path.is_file() or path.read_bytes() != content:
+        write_file(path, content)
 
 
 def digest(file: str) -> str:
@@ -106,25 +118,29 @@ def findings(rows: Sequence[Entry]) -> Iterator[str]:
         by_digest.setdefault(row.sha256, []).append(row)
     for same in by_digest.values():
         if len(same) > 1:
-            yield f"the same bytes at {_steps([row.step for row in same])}: {', '.join(row.file for row in same)}"
+            steps, files = [row.step for row in same], [row.file for row in same]
+            yield f"the same bytes at {_steps(steps, len(steps))}: {listed(files)}"
     if missing := gaps([row.step for row in rows]):
-        yield f"no file for {_steps(missing)}, where the others are evenly spaced"
+        few = list(itertools.islice(itertools.chain.from_iterable(missing), _FEW))
+        yield f"no file for {_steps(few, sum(map(len, missing)))}, where the others are evenly spaced"
 
 
-def gaps(steps: Sequence[int]) -> list[int]:
+def gaps(steps: Sequence[int]) -> list[range]:
     """The steps that are missing among ascending ones that are evenly spaced but for them; else none.
 
     Evenly spaced means that more than half of the distances are the same one, and the others multiples of it.
     """
-    distances = np.diff(steps)
-    if not len(distances):
+    pairs = list(itertools.pairwise(steps))
+    distances = [after - before for before, after in pairs]
+    if not distances:
         return []
-    usual, times = Counter(distances.tolist()).most_common(1)[0]
-    if times * 2 <= len(distances) or (distances % usual).any():
+    usual, times = Counter(distances).most_common(1)[0]
+    if times * 2 <= len(distances) or any(distance % usual for distance in distances):
         return []
-    return np.setdiff1d(np.arange(steps[0], steps[-1], usual), steps).tolist()
+    return [range(before + usual, after, usual) for before, after in pairs if after - before > usual]
 
 
-def _steps(steps: Sequence[int]) -> str:
-    more = f" and {len(steps) - _FEW:,} more" if len(steps) > _FEW else ""
-    return f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps[:_FEW]))}{more}"
+def _steps(steps: Sequence[int], number: int) -> str:
+    """So many steps in words, by the first few of them."""
+    more = f" and {number - _FEW:,} more" if number > _FEW else ""
+    return f"step{'s' if number > 1 else ''} {', '.join(map(str, steps[:_FEW]))}{more}"

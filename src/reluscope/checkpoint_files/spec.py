@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from reluscope import schedule
-from reluscope.checkpoint_files.finding import LAST_NUMBER, CheckpointFile, find_files
-from reluscope.checkpoint_files.manifest import read_manifest
+from reluscope.checkpoint_files.finding import LAST_NUMBER, find_files
+from reluscope.checkpoint_files.manifest import Entry, describe, read_manifest
 from reluscope.data.spec import DataSpec, fingerprint
 from reluscope.schedule import SavedSteps, Steps
 
@@ -27,30 +27,44 @@ class FilesSpec:
 
     network: Mapping[str, Any]
     data: DataSpec
-    files: tuple[CheckpointFile, ...]
+    files: tuple[Entry, ...]
     steps_per_epoch: int | None = None
 
     @classmethod
     def from_config(cls, network: Mapping[str, Any], data: DataSpec, section: Mapping[str, Any], manifest: str) -> Self:
-        """Find the files that a run's section `checkpoints` names.
-
-        Args:
-            manifest: where the run's manifest is, or will be: what it says of steps need not be read from the files.
+        """Find the files that a run's section `checkpoints` names, and read what `manifest` does not know of them.
 
         Raises:
             ValueError: as `find_files`.
         """
         step = section.get("step", LAST_NUMBER)
-        known = read_manifest(manifest) if isinstance(step, Mapping) else {}
+        step_from = f"field {step['field']}" if isinstance(step, Mapping) else step
+        known = read_manifest(manifest)
 
         def field(file: str, key: str) -> int:
-            if file in known and known[file].is_unchanged():
+            if file in known and known[file].step_from == step_from and known[file].is_unchanged():
                 return known[file].step
             from reluscope.checkpoint_files.loading import step_field
 
             return step_field(file, key)
 
-        return cls(network, data, tuple(find_files(section["files"], step, field)), section.get("steps_per_epoch"))
+        files = describe(find_files(section["files"], step, field), step_from, known)
+        return cls(network, data, tuple(files), section.get("steps_per_epoch"))
+
+    @classmethod
+    def from_manifest(
+        cls, network: Mapping[str, Any], data: DataSpec, section: Mapping[str, Any], manifest: str
+    ) -> Self:
+        """The files as `manifest` lists them, whatever lies beside them now.
+
+        Raises:
+            ValueError: there is no manifest.
+        """
+        if not (files := read_manifest(manifest)):
+            raise ValueError(
+                f"{manifest}: expected the manifest of the run's files, which starting the workflow writes"
+            )
+        return cls(network, data, tuple(files.values()), section.get("steps_per_epoch"))
 
     def timeline(self) -> SavedSteps:
         return SavedSteps(tuple(file.step for file in self.files), self.steps_per_epoch)
@@ -59,7 +73,7 @@ class FilesSpec:
         """The steps that selections name among those that there are."""
         return schedule.select_steps(selections, self.timeline())
 
-    def files_at(self, steps: Sequence[int]) -> list[CheckpointFile]:
+    def files_at(self, steps: Sequence[int]) -> list[Entry]:
         """The files of these steps."""
         wanted = set(steps)
         return [file for file in self.files if file.step in wanted]

@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Counts; the exit status."""
     from reluscope import stores
-    from reluscope.checkpoint_files import FilesSpec, update_manifest
+    from reluscope.checkpoint_files import FilesSpec, findings, write_manifest
     from reluscope.study import Study
 
     output = options.output
@@ -86,8 +86,9 @@ def run(options: argparse.Namespace) -> int:
     counted = Study.from_config(_config(options)).runs[output.stem]
     assert isinstance(counted.spec, FilesSpec)
     manifest = output.with_suffix(".manifest.csv")
-    for finding in update_manifest(counted.spec.files, manifest):
+    for finding in findings(counted.spec.files):
         print(finding, file=sys.stderr)
+    write_manifest(counted.spec.files, manifest)
 
     from reluscope.stages.counting import count_shard  # here, because mistakes do not wait for torch
 

@@ -51,7 +51,8 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         "batches_at_once": at_once,
         "versions": stores.versions(),
     }
-    attributes |= store.attributes if isinstance(store, CheckpointFiles) else {}
+    if isinstance(run.spec, FilesSpec):
+        attributes["files"] = [entry.file for entry in run.spec.files_at(steps)]
     dataset = load(run.spec.data)
     if run.labels:
         attributes["class_names"] = list(dataset.class_names)
@@ -89,7 +90,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
 def _checkpoints(run: Run, shard: str, source: str) -> WeightsStore | CheckpointFiles:
     """What loads the shard's steps."""
     if isinstance(run.spec, FilesSpec):
-        return CheckpointFiles(source, run.shards[shard])
+        return CheckpointFiles(run.spec.files_at(run.shards[shard]))
     store = open_weights(source)
     if different := stores.difference(store.attributes, run.spec.to_dict()):
         raise ConfigError(f"{source} was made with {different}; restore that, or delete the store to make it again")

@@ -111,10 +111,28 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     """
     import jsonschema  # here, because every job reads a config that was checked before
 
+    _require_json(config, ())
     errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
     if (error := jsonschema.exceptions.best_match(errors)) is not None:
         key = ".".join(str(part) for part in error.absolute_path) or "config"
         raise ConfigError(f"{key}: {_sentence(error)}")
+
+
+def _require_json(value: Any, place: tuple[str, ...]) -> None:
+    """YAML knows more than JSON, in which stores keep a config: dates, and names that are numbers."""
+    here = ".".join(place) or "config"
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(f"{here}: expected text as a name, got {key!r}; write it in quotes")
+            if key != key.strip():
+                raise ConfigError(f"{here}: expected a name without space around it, got {key!r}")
+            _require_json(inner, (*place, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            _require_json(inner, (*place, str(number)))
+    elif not isinstance(value, str | int | float | None):
+        raise ConfigError(f"{here}: expected text, a number, a list or a mapping, got {value}; write it in quotes")
 
 
 def known(name: str, allowed: Iterable[str], what: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -127,21 +127,25 @@ class Study:
     scorecard: bool = False
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
+    def from_config(cls, config: Mapping[str, Any], *, files_as_listed: bool = False) -> Self:
         """Build the study of a resolved config that fits the schema.
+
+        Args:
+            files_as_listed: take checkpoint files as the runs' manifests list them, instead of looking for them; for
+                the jobs of a study, which must not see another one when files come and go meanwhile.
 
         Raises:
             ConfigError: unknown names, or values that do not fit together.
         """
         try:
-            return cls._build(config)
+            return cls._build(config, FilesSpec.from_manifest if files_as_listed else FilesSpec.from_config)
         except ConfigError:
             raise
         except (ValueError, OSError) as error:
             raise ConfigError(str(error)) from error
 
     @classmethod
-    def _build(cls, config: Mapping[str, Any]) -> Self:
+    def _build(cls, config: Mapping[str, Any], find: Callable[..., FilesSpec]) -> Self:
         methods = METHODS | {n: method_from_config(n, s or {}) for n, s in config.get("methods", {}).items()}
         options = {name: dict(given or {}) for name, given in config.get("measures", {}).items()}
         for name, given in options.items():
@@ -149,7 +153,7 @@ class Study:
                 measures.check_options(name, given)
             except ValueError as error:
                 raise ConfigError(f"measures.{name}: {error}") from error
-        specs = {name: _specs(name, entry, config, methods) for name, entry in config["runs"].items()}
+        specs = {name: _specs(name, entry, config, methods, find) for name, entry in config["runs"].items()}
         drawn = {name: _figure(name, section, specs, config) for name, section in config.get("figures", {}).items()}
         runs = {}
         for name, trainings in specs.items():
@@ -223,9 +227,13 @@ class Study:
 
 
 def _specs(
-    name: str, entry: Mapping[str, Any], config: Mapping[str, Any], methods: Mapping[str, Method]
+    name: str,
+    entry: Mapping[str, Any],
+    config: Mapping[str, Any],
+    methods: Mapping[str, Method],
+    find: Callable[..., FilesSpec],
 ) -> Mapping[str, TrainingSpec | FilesSpec]:
-    """The trainings of one entry of `runs`, one a seed, by the name of their run; or its files."""
+    """The trainings of one entry of `runs`, one a seed, by the name of their run; or its files, as `find` has them."""
     try:
         network = network_from_config(entry["network"])
         checkpoints = entry.get("checkpoints", config.get("checkpoints", {}))
@@ -237,7 +245,7 @@ def _specs(
                 raise ConfigError("checkpoints.every: does not go with files; give the run's steps: {every: ...}")
             data = DataSpec.from_config(entry.get("data", config["data"]))
             num_train_images(data)  # meets missing data here
-            return {name: FilesSpec.from_config(network, data, checkpoints, paths.manifest(name))}
+            return {name: find(network, data, checkpoints, paths.manifest(name))}
         for key in ("step", "steps_per_epoch"):
             if key in checkpoints:
                 raise ConfigError(f"checkpoints.{key}: goes with checkpoints.files only")

@@ -15,8 +15,9 @@ from reluscope.study.model import MeasureSpec, Run, Study
 
 def counting_settings(run: Run, shard: str) -> dict[str, Any]:
     """All that determines a shard's counts, as its store keeps it; JSON types."""
+    steps = run.shards[shard]
     source = "checkpoints" if isinstance(run.spec, FilesSpec) else "training"
-    settings = {source: run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(run.shards[shard])}
+    settings = {source: run.spec.to_dict(), "batch_size": run.batch_size, "steps": list(steps)}
     # named only where there is one, so that the settings of stores that keep all, of all layers, stay what they were
     if run.one_in > 1:
         settings["sample"] = sample_share(run.one_in)
@@ -24,6 +25,8 @@ def counting_settings(run: Run, shard: str) -> dict[str, Any]:
         settings["layers"] = dict(run.layers)
     if run.labels:
         settings["labels"] = run.labels
+    if isinstance(run.spec, FilesSpec):
+        settings["sha256"] = [entry.sha256 for entry in run.spec.files_at(steps)]
     return settings
 
 
