@@ -31,14 +31,17 @@ class RecordPatterns(Callback):  # type: ignore[misc]
     def __init__(self, images: torch.Tensor, path: str, every: int = 1, **settings: Any) -> None:
         self.images, self.path, self.every, self.settings = images, path, every, settings
         self.recorder: reluscope.PatternRecorder | None = None
+        self.epoch = 0.0
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         if trainer.is_global_zero:
             self.recorder = reluscope.PatternRecorder(pl_module, self.images, self.path, **self.settings)
             self.recorder.rewind(trainer.global_step)  # what a stopped training did from here on is done again
+            self.epoch = float(trainer.current_epoch)
             self._record(trainer)
 
     def on_train_batch_end(self, trainer: Any, pl_module: nn.Module, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.epoch = trainer.current_epoch + (batch_idx + 1) / trainer.num_training_batches
         if trainer.global_step % self.every == 0:  # the same step again while gradients are accumulated
             self._record(trainer)
 
@@ -58,4 +61,4 @@ class RecordPatterns(Callback):  # type: ignore[misc]
     def _record(self, trainer: Any) -> None:
         step = trainer.global_step
         if self.recorder and (self.recorder.last_step is None or step > self.recorder.last_step):
-            self.recorder.record(step, epoch=step / trainer.num_training_batches)
+            self.recorder.record(step, epoch=self.epoch)

@@ -15,8 +15,8 @@ PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
     ["files", "guarded_torchvision", "hints", "paths", "patterns", "sources"],
-    ["imports", "schedule", "source_digest", "stores"],
-    ["data", "networks", "preactivations", "series", "verification"],
+    ["imports", "preactivations", "schedule", "source_digest", "stores"],
+    ["data", "networks", "series", "verification"],
     ["checkpoint_files", "checkpoints", "counting", "counts", "measures", "figures"],
     ["recording", "training", "scorecard"],
     ["study"],

@@ -54,8 +54,12 @@ def callback_module(tmp_path: Path, repository: Path) -> ModuleType:
 
 
 def fit(callback, network: nn.Module, steps: range, *, fails: bool = False) -> None:
-    """Calls the hooks in Lightning's order: checkpoints at the end of an epoch of five steps, then its end."""
-    trainer = SimpleNamespace(is_global_zero=True, global_step=steps.start, num_training_batches=5)
+    """Calls the hooks in Lightning's order: checkpoints at the end of an epoch of five steps, then its end.
+
+    A step takes two batches, whose gradients are accumulated.
+    """
+    trainer = SimpleNamespace(is_global_zero=True, global_step=steps.start, num_training_batches=10)
+    trainer.current_epoch = steps.start // 5
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     callback.on_train_start(trainer, network)
     for batch_idx in steps:
@@ -63,11 +67,13 @@ def fit(callback, network: nn.Module, steps: range, *, fails: bool = False) -> N
         loss = network(batch).square().mean()
         optimizer.zero_grad()
         loss.backward()
+        callback.on_train_batch_end(trainer, network, loss, batch, 2 * batch_idx % 10)
         optimizer.step()
         trainer.global_step += 1
-        callback.on_train_batch_end(trainer, network, loss, batch, batch_idx % 5)
+        callback.on_train_batch_end(trainer, network, loss, batch, 2 * batch_idx % 10 + 1)
         if trainer.global_step % 5 == 0:
             callback.on_save_checkpoint(trainer, network, {})
+            trainer.current_epoch += 1
     if fails:
         callback.on_exception(trainer, network, KeyboardInterrupt())
     else:
@@ -90,7 +96,7 @@ def test_a_lightning_callback_records_and_goes_on(tmp_path: Path, callback_modul
 
 def test_other_processes_record_nothing(tmp_path: Path, callback_module: ModuleType) -> None:
     callback = callback_module.RecordPatterns(torch.randn(20, 1, 8, 8), str(tmp_path / "c.zarr"))
-    trainer = SimpleNamespace(is_global_zero=False, global_step=0, num_training_batches=5)
+    trainer = SimpleNamespace(is_global_zero=False, global_step=0, current_epoch=0, num_training_batches=5)
     network = build_network("toynet8", in_channels=1)
     callback.on_train_start(trainer, network)
     callback.on_train_batch_end(trainer, network, None, None, 0)

@@ -197,6 +197,31 @@ def test_steps_that_do_not_ascend_are_refused(tmp_path: Path) -> None:
     assert open_counts(tmp_path / "c.zarr").steps.tolist() == [3]
 
 
+def test_a_first_mistake_leaves_nothing_to_go_on_from(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 6, 1), nn.Flatten(2), nn.Unflatten(1, (2, 3)), nn.ReLU())
+    images = torch.randn(4, 1, 8, 8)
+
+    def record(**given: object) -> None:
+        with PatternRecorder(network, images, tmp_path / "c.zarr", **given) as recorder:
+            recorder.record(0)
+
+    with pytest.raises(ValueError, match="include: 'no'"):
+        record(include="no")
+    record(channel_axis=1)
+    assert open_counts(tmp_path / "c.zarr").steps.tolist() == [0]
+
+
+def test_a_step_is_a_whole_number_of_an_open_recording(tmp_path: Path) -> None:
+    recorder = PatternRecorder(network_of(), images_of(), tmp_path / "c.zarr", batch_size=np.int64(16))
+    for step in (1.5, -3, True, "1"):
+        with pytest.raises(ValueError, match="step: expected a whole number from 0"):
+            recorder.record(step)
+    recorder.record(np.int64(2))
+    recorder.close()
+    with pytest.raises(RuntimeError, match="step 3: the recording was closed"):
+        recorder.record(3)
+
+
 def test_a_stopped_recording_goes_on_and_only_then_bears_its_name(tmp_path: Path) -> None:
     path, network, images = tmp_path / "c.zarr", network_of(), images_of()
 

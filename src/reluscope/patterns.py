@@ -73,7 +73,7 @@ def entropy_of(counts: NDArray[np.integer]) -> float:
     counts = counts.astype(np.int64, copy=False)
     total = int(counts.sum())
     times = np.bincount(np.minimum(counts, _SMALL_COUNT))[:_SMALL_COUNT]
-    small, large = np.flatnonzero(times), counts[counts >= _SMALL_COUNT]
+    small, large = np.flatnonzero(times), np.sort(counts[counts >= _SMALL_COUNT])  # the same sum in any order
     values, times = np.concatenate([small, large]), np.concatenate([times[small], np.ones_like(large)])
     return float((times * values * np.log2(total / values)).sum() / total)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -85,6 +86,7 @@ class PatternRecorder:
             )
         if sample is not None and labels is not None:
             raise ValueError("sample: does not go with labels; take one of them away")
+        batch_size, batches_at_once = operator.index(batch_size), operator.index(batches_at_once)
         layers = {"include": include, "exclude": exclude, "channel_axis": channel_axis, "signs": signs}
         self._network, self._images = network, images
         self._how: dict[str, Any] = {
@@ -107,6 +109,7 @@ class PatternRecorder:
             "versions": stores.versions(),
         }
         attributes = json.loads(json.dumps(attributes))  # as a recording that goes on finds them
+        self._is_closed = False
         self._writer = CountsWriter(Path(paths.partial(str(final))), final, attributes)
 
     @property
@@ -122,9 +125,15 @@ class PatternRecorder:
             epoch: the same in epochs, if it is known; figures can then be drawn over epochs.
 
         Raises:
-            ValueError: the step is not after `last_step`, or has other layers; or as `count_patterns`.
+            ValueError: the step is no whole number or not after `last_step`, or has other layers; or as
+                `count_patterns`.
+            RuntimeError: the recording was closed.
             WriteError: it could not be saved.
         """
+        if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
+            raise ValueError(f"step: expected a whole number from 0, but got {step!r}")
+        if self._is_closed:
+            raise RuntimeError(f"step {step:,}: the recording was closed; make a recorder for another store")
         if self.last_step is not None and step <= self.last_step:
             raise ValueError(
                 f"step {step:,}: expected one after step {self.last_step:,}, the last that was recorded; a training "
@@ -157,6 +166,7 @@ class PatternRecorder:
             RuntimeError: no step was recorded.
             WriteError: it cannot be written.
         """
+        self._is_closed = True
         try:
             if finish:
                 self._writer.finish()

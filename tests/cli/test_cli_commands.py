@@ -63,6 +63,10 @@ def test_several_measures_make_a_folder(counts: Path, tmp_path: Path) -> None:
         (["{counts}", "--measure", "occupancy", "--option", "slots=a", "--output", "e"], "slots: expected a whole num"),
         (["{counts}", "--measure", "entropy", "occupancy", "--output", "e.zarr"], "expected a folder for 2 measures"),
         (["{counts}", "--measure", "entropy", "--output", "{counts}"], "is there already; choose another name"),
+        (
+            ["{counts}", "--measure", "joint_entropy", "--output", "e.zarr"],
+            "joint_entropy: needs counting.labels: true",
+        ),
     ],
 )
 def test_bad_input_of_measure_is_one_line(counts: Path, capsys, tmp_path, monkeypatch, arguments, message) -> None:

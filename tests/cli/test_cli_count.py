@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
 
 from reluscope import build_network, cli, count_patterns, open_counts
 
@@ -16,6 +17,15 @@ from torch import nn
 def small(width=4):
     first = [nn.Conv2d(1, width, 3), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*first, nn.Flatten(), nn.Linear(16 * width, 3), nn.GELU())
+
+class Late(nn.Sequential):
+    def __init__(self, width):
+        super().__init__(nn.Flatten(), nn.Linear(36, 2), nn.ReLU())
+
+    def forward(self, images):
+        if len(images) == 5:
+            raise IndexError("too late")
+        return super().forward(images)
 """
 
 
@@ -87,14 +97,40 @@ def test_a_folder_and_steps_from_the_files(folder: Path) -> None:
         (["--output", "a.zarr", "--network", "count_network:big", "saved"], "count_network has no 'big'"),
         (["--output", "a.zarr", "--include", "nine", "saved"], "nine"),
         (["--output", "a.zarr", "--labels", "true", "--sample", "1/4", "saved"], "does not go with counting.sample"),
+        (["--output", "a.zarr", "--network", "resnet8", "--argument", "depht=8", "saved"], "a key of network: unknown"),
+        (
+            ["--output", "a.zarr", "--network", "count_network:Late", "--batch-size", "6", "late"],
+            "network count_network:Late: a forward pass raised IndexError: too late",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(
     arguments: list[str], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "images.zarr").mkdir()
+    (folder / "late").mkdir()
+    torch.save({"1.weight": torch.zeros(2, 36), "1.bias": torch.zeros(2)}, "late/1.pt")
     assert cli.main([*COUNT, *arguments]) == 2
     printed = capsys.readouterr().err
     assert says in printed
     assert printed.count("\n") == 1
     assert not (folder / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_arrays_in_zarr_are_told_from_a_folder_of_images(folder: Path, version: int) -> None:
+    given = np.load("images.npz")
+    group = zarr.open_group(str(folder / "data"), mode="w", zarr_format=version)
+    for name in ("images", "labels"):
+        group[name] = given[name]
+    for data, store in (("images.npz", "a.zarr"), ("data", "b.zarr")):
+        assert cli.main([*COUNT, "--data", data, "--output", store, "saved"]) == 0
+    np.testing.assert_array_equal(open_counts("a.zarr").at(0, 0).counts, open_counts("b.zarr").at(0, 0).counts)
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--threads", "0"), ("--threads", "-2"), ("--batch-size", "1.5")])
+def test_a_number_that_is_none_is_refused(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*COUNT, flag, value, "--output", "a.zarr", "saved"])
+    assert stopped.value.code == 2
+    assert f"{flag}: expected a whole number of at least 1, but got '{value}'" in capsys.readouterr().err

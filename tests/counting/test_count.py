@@ -173,6 +173,24 @@ def test_the_network_is_left_exactly_as_found(fails: bool) -> None:
     assert state() == before
 
 
+def test_a_buffer_that_a_forward_pass_fills_is_empty_again() -> None:
+    class Caches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("mask", None)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.mask is None:
+                self.mask = torch.ones(x.shape[0], 1)
+                self.register_buffer("more", torch.ones(1))
+            return torch.relu(x * self.mask)
+
+    network = Caches()
+    count_patterns(network, torch.randn(6, 3))
+    assert network.mask is None
+    assert list(network._buffers) == ["mask"]
+
+
 class Changing(nn.Module):
     """Hands its activations other tensors in the second batch: `shapes[call]` lists (activation, shape) pairs."""
 

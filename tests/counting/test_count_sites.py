@@ -253,6 +253,16 @@ class Then(nn.Module):
         (nn.Conv2d(3, 5, 1), lambda x: x * x.mean((2, 3)).view(4, 5, 1, 1), (4, 3, 5, 5), 1),
         (nn.Conv2d(3, 5, 1), lambda x: x.flatten(1), (4, 3, 2, 2), 1),
         (nn.Conv2d(3, 5, 1), lambda x: F.interpolate(x, scale_factor=2).add_(1), (4, 3, 2, 2), 1),
+        (nn.Conv2d(3, 5, 1), nn.LayerNorm([5, 7, 8]), (4, 3, 7, 8), 1),
+        (nn.Conv2d(3, 5, 1), lambda x: nn.RMSNorm(5)(x.permute(0, 2, 3, 1)), (4, 3, 7, 8), 3),
+        (nn.Conv2d(3, 5, 1), lambda x: nn.LayerNorm(5)(x.permute(0, 2, 3, 1).view(4, 8, 7, 5)), (4, 3, 7, 8), 3),
+        (nn.Identity(), nn.LayerNorm([3, 7, 8]), (4, 3, 7, 8), 1),
+        (nn.Identity(), nn.LayerNorm(8), (4, 3, 7, 8), 3),
+        (nn.Conv1d(3, 5, 1), lambda x: torch.ones(7, 5) @ x, (4, 3, 6), 1),
+        (nn.Linear(6, 7), lambda x: torch.ones(4, 8, 5) @ x, (4, 5, 6), 2),
+        (nn.Linear(6, 7), lambda x: x @ x.mT, (4, 5, 6), 2),
+        (nn.Identity(), lambda x: torch.matmul(x, torch.ones(6, 3)), (4, 5, 5, 6), 3),
+        (nn.Conv1d(3, 5, 1), lambda x: x.transpose_(1, 2), (4, 3, 6), 2),
     ],
 )
 def test_the_channel_axis_is_followed(module, function, shape: tuple[int, ...], axis: int) -> None:
@@ -284,6 +294,9 @@ def test_an_axis_that_cannot_be_told_must_be_given() -> None:
     assert_counts(layer, bits_of(network.given, 2))
     with pytest.raises(ValueError, match=r"channel_axis: expected an axis of layer 'relu', .* but got 4$"):
         count_patterns(network, images, channel_axis=4)
+    summed = Then(nn.Conv1d(3, 5, 1), lambda x: torch.tensordot(x, torch.ones(6, 7), ([2], [0])))
+    with pytest.raises(ValueError, match=r"it cannot be told which axis of \[4, 5, 7\]"):
+        count_patterns(summed, torch.randn(4, 3, 6))
 
 
 def test_windows_folded_into_the_images_are_positions() -> None:

@@ -182,16 +182,39 @@ class Sequences(nn.Module):
                 self.relu(tokens.unflatten(1, (-1, 2)).flatten(0, 1))
 
 
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
 @pytest.mark.parametrize("how", ["images first", "tokens first", "windows of two tokens"])
-def test_the_label_of_a_position_is_that_of_its_image(how: str) -> None:
-    tokens = torch.randn(11, 6, 5, generator=torch.Generator().manual_seed(0))
-    labels = np.arange(11) * 7 % 3
-    (counts,) = count_patterns(Sequences(how), tokens, batch_size=5, labels=labels, channel_axis=-1)
+@pytest.mark.parametrize(
+    ("num_images", "batch_size"),
+    [
+        (11, 5),
+        (16, 10),  # as many images in the last batch as tokens
+        (12, 5),  # as many as a window has tokens
+        (9, 4),  # one
+    ],
+)
+def test_the_label_of_a_position_is_that_of_its_image(num_images: int, batch_size: int, how: str, engine: str) -> None:
+    tokens = torch.randn(num_images, 6, 5, generator=torch.Generator().manual_seed(0))
+    labels = np.arange(num_images) * 7 % 3
+    (counts,) = count_patterns(Sequences(how), tokens, batch_size, labels=labels, channel_axis=-1, engine=engine)
     for label in range(3):
         bits = (tokens[labels == label] > 0).flatten(0, 1).numpy()
         keys, numbers = np.unique((bits << np.arange(5)).sum(axis=1), return_counts=True)
         np.testing.assert_array_equal(counts.of_class(label).keys, keys)
         np.testing.assert_array_equal(counts.of_class(label).counts, numbers)
+
+
+@pytest.mark.parametrize("how", ["images first", "tokens first"])
+def test_labels_are_not_given_to_an_axis_that_may_be_another(how: str) -> None:
+    tokens, labels = torch.randn(20, 6, 5), np.arange(20) % 3
+    with pytest.raises(
+        ValueError, match=r"Layer 'relu': it cannot be told which of the axes 0 and 1 of shape \[6, 6, 5"
+    ):
+        count_patterns(Sequences(how), tokens, batch_size=6, labels=labels)
+    (unlabelled,) = count_patterns(Sequences(how), tokens, batch_size=6)  # where it does not matter
+    (expected,) = count_patterns(Sequences(how), tokens, batch_size=7)
+    np.testing.assert_array_equal(unlabelled.counts, expected.counts)
+    assert (unlabelled.height, unlabelled.width) == (expected.height, expected.width) == (6, 1)
 
 
 def test_a_class_is_asked_for_where_there_are_some() -> None:

@@ -350,3 +350,10 @@ def test_steps_ascend_and_keep_their_layers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"step 5, layer 3: expected 'd' with 100 channels, 1 x 1, 300 pos.*got none"):
         store.append(5, 0.0, counts_of(5)[:3])
     assert store.steps == [4]
+
+
+def test_stores_with_steps_in_common_are_refused(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "a", [0, 5, 10]), write(tmp_path / "b", [10, 15])
+    for paths in ((one, other), (one, one)):
+        with pytest.raises(stores.StoreError, match=r"begins at step (10|0), which is not after all of .*0\.zarr"):
+            open_counts(*paths)

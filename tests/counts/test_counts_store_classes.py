@@ -136,3 +136,22 @@ def test_damage_is_named_with_its_steps(tmp_path: Path, monkeypatch) -> None:
         (counts / chunk).write_bytes(data)
     lines = [line.partition(":")[0] for line in damages(path)]
     assert lines == ["layer000/class_counts, step 0", "layer000/class_counts, step 3"]
+
+
+def test_pairs_of_patterns_and_classes_are_read_a_bounded_number_at_a_time(tmp_path: Path, monkeypatch) -> None:
+    """Where a pattern occurs in many classes they are most of what is read."""
+    steps = [0, 1, 2, 3]
+    store = open_counts(write(tmp_path, steps))
+    monkeypatch.setattr(store_module, "READ_PATTERNS", sum(len(counts_of(step)[0].keys) for step in steps))
+    read_at_once, read = [], stores.read
+
+    def noting(array, *arguments, **named):
+        values = read(array, *arguments, **named)
+        read_at_once.extend([len(values)] if array.basename == "class_index" else [])
+        return values
+
+    monkeypatch.setattr(stores, "read", noting)
+    for step, counts in zip(steps, store.over_time(0, classes=True), strict=True):
+        assert_same(counts, counts_of(step)[0])
+    assert len(read_at_once) > 1
+    assert max(read_at_once) < store_module.READ_PATTERNS

@@ -243,6 +243,11 @@ class Listed(TorchDataset):
             self.targets, self.classes = self.labels.tolist(), ["cat", "dog", "cow", "hen"]
         if form == "wrong targets":
             self.targets = (self.labels + 1).tolist()
+        if form == "targets that are transformed":  # sorted, so that the first ones stay as they are
+            self.labels = np.sort(self.labels)
+            self.targets = torch.from_numpy(self.labels)
+        if form == "targets in words":
+            self.targets = [f"class {label}" for label in self.labels]
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -250,6 +255,8 @@ class Listed(TorchDataset):
     def __getitem__(self, index: int) -> Any:
         image, label = self.pixels[index], int(self.labels[index])
         match self.form:
+            case "targets that are transformed":
+                return image, label % 2
             case "bare tensor":
                 return torch.from_numpy(image.copy()).permute(2, 0, 1)
             case "bare list":
@@ -290,6 +297,24 @@ def test_an_imported_data_set_in_its_own_order(form: str, stream: bool) -> None:
     np.testing.assert_array_equal(dataset.train.labels.numpy(), LABELS)
     require_labels(spec)
     assert dataset.class_names == (("cat", "dog", "cow", "hen") if form == "targets" else ("0", "1", "2", "3"))
+
+
+def test_labels_are_those_of_the_items_and_not_of_another_attribute() -> None:
+    labels = load(imported("targets that are transformed")).train.labels
+    assert labels is not None
+    np.testing.assert_array_equal(labels.numpy(), np.sort(LABELS) % 2)
+    named = load(imported("targets in words")).train.labels
+    assert named is not None
+    np.testing.assert_array_equal(named.numpy(), LABELS)
+
+
+def test_other_arrays_beside_ours_may_be_of_any_kind(tmp_path: Path) -> None:
+    folder = write(tmp_path, "folder", images=PIXELS, labels=LABELS)
+    np.save(Path(folder) / "meta.npy", np.array([{"any": "object"}]), allow_pickle=True)
+    group = write(tmp_path, "v3.zarr", images=PIXELS, labels=LABELS)
+    zarr.open_group(str(group), mode="r+").create_array("spatial_ref", shape=(), dtype="i8")
+    for path in (folder, group):
+        assert len(load(spec_of(path)).train) == len(PIXELS)
 
 
 def test_a_data_set_of_torchvision() -> None:

@@ -147,6 +147,15 @@ def test_an_edit_changes_the_measures_that_use_it(copy: Path, file: str, old: st
     assert edited(copy, file, old, new) == changed
 
 
+@pytest.mark.parametrize("name", ["step", "class_name", "standard_error"])
+def test_a_name_that_a_measures_store_has_for_something_else_is_no_measure(copy: Path, name: str) -> None:
+    (copy / "own.py").write_text(f"def {name}(counts):\n    return 1.0\n")
+    script = (
+        "try:\n    measures.find(sys.argv[1])\nexcept ValueError as error:\n    print(json.dumps(str(error)))"
+    ).replace("sys.argv[1]", repr(name))
+    assert run_python(script, copy).endswith(f"is no measure: a measures store has another array '{name}'")
+
+
 def test_naming_measures_imports_none_and_finding_one_imports_one() -> None:
     loaded = "[m for m in sys.modules if m.startswith('reluscope.measures.') and '._' not in m]"
     assert run_python(f"measures.names(); measures.code('entropy'); print(json.dumps({loaded}))") == []

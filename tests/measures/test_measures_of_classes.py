@@ -13,7 +13,7 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import mutual_info_score
 
 from reluscope import measures
-from reluscope.patterns import ClassCounts, PatternCounts
+from reluscope.patterns import ClassCounts, PatternCounts, entropy_of
 
 ONE_VALUE = [
     *("joint_entropy", "conditional_entropy", "mutual_information", "mutual_information_share"),
@@ -158,6 +158,45 @@ def test_a_pattern_for_each_position_names_every_class() -> None:
     assert measure("mutual_information_of_shuffled_labels", table, shuffled_joint_entropy=math.log2(1000)) == (
         pytest.approx(math.log2(10))
     )
+
+
+@settings(deadline=None, max_examples=100)
+@given(tables())
+def test_the_bounds_hold_to_the_last_bit(table: NDArray[np.int64]) -> None:
+    table = table.repeat(3, axis=0)
+    of_patterns = of_table(table).entropy
+    assert measure("conditional_entropy", table) <= of_patterns
+    assert 0 <= measure("mutual_information", table) <= of_patterns
+    for name in ("mutual_information_share", "weighted_jaccard_between_classes"):
+        assert not measure(name, table) > 1  # or NaN
+    assert not (measure("weighted_jaccard_to_other_classes", table) > 1).any()
+
+
+def test_the_order_of_counts_does_not_matter() -> None:
+    counts = np.random.default_rng(0).integers(1, 10**7, 10_000)
+    assert entropy_of(counts) == entropy_of(counts[::-1]) == entropy_of(np.sort(counts))
+
+
+def test_they_are_refused_without_classes() -> None:
+    names = [name for name in measures.names() if measures.needs(name) & measures.OF_CLASSES]
+    assert len(names) == 9
+    for name in names:
+        with pytest.raises(ValueError, match=r"^needs counting.labels: (true|shuffled)$"):
+            measures.check_labels(name, False)
+        with pytest.raises(ValueError, match=r"^does not go with counting.sample, which keeps no counts per class$"):
+            measures.check_sample(name, {})
+        measures.check_labels(name, "shuffled")
+    with pytest.raises(ValueError, match=r"^needs counting.labels: shuffled$"):
+        measures.check_labels("mutual_information_of_shuffled_labels", True)
+    measures.check_labels("entropy", False)
+
+
+def test_a_measure_may_look_at_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entropy_of_each_class(counts: PatternCounts, classes: ClassCounts) -> NDArray[np.float64]:
+        return np.array([counts.of_class(label).entropy for label in range(classes.num_classes)])
+
+    monkeypatch.setattr("reluscope.measures._discovery.load_function", lambda name: entropy_of_each_class)
+    assert measures.is_per_class("entropy_of_each_class", {})
 
 
 def test_which_have_a_value_a_class() -> None:

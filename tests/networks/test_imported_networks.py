@@ -111,6 +111,13 @@ def test_the_trial_of_a_network_leaves_it_and_the_generator_as_they_were() -> No
     assert not network.training
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_a_network_that_cannot_be_copied_is_tried_too() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(64, 10)))
+    network(torch.rand(2, 1, 8, 8))  # from here on its weight is no leaf
+    require_logits("x:y", network, torch.rand(2, 1, 8, 8), 10)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

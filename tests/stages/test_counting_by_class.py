@@ -12,6 +12,7 @@ import xarray
 
 from reluscope.counts import open_counts
 from reluscope.data import load
+from reluscope.measures import Measure
 from reluscope.stages.counting import count_shard
 from reluscope.stages.measuring import compute, measure_run
 from reluscope.stages.training import train_run
@@ -86,3 +87,22 @@ def test_other_measures_are_the_same_as_without_labels(made: dict[Any, str]) -> 
     for name in ("entropy", "weighted_jaccard_to_initial"):
         plain, by_class = (compute(MeasureSpec(name, {}, STEPS), open_counts(made[kind])) for kind in (False, True))
         np.testing.assert_array_equal(plain.values, by_class.values)
+
+
+@pytest.mark.parametrize(("labels", "needed"), [(False, "true"), (True, "shuffled")])
+def test_a_measure_of_what_was_not_counted_is_refused(made: dict[Any, str], labels, needed: str) -> None:
+    name = "mutual_information" if needed == "true" else "mutual_information_of_shuffled_labels"
+    with pytest.raises(ValueError, match=f"^{name}: needs counting.labels: {needed}, which these counts were made wit"):
+        compute(MeasureSpec(name, {}, STEPS), open_counts(made[labels]))
+
+
+def test_a_measure_may_need_the_shuffled_labels_alone(made: dict[Any, str], monkeypatch) -> None:
+    def joint(counts: Any, shuffled_joint_entropy: float) -> float:
+        return shuffled_joint_entropy
+
+    needs = frozenset({"shuffled_joint_entropy"})
+    monkeypatch.setattr("reluscope.measures.find", lambda name: Measure(name, joint, needs))
+    monkeypatch.setattr("reluscope.measures.check_labels", lambda name, labels: None)
+    monkeypatch.setattr("reluscope.measures.is_per_class", lambda name, options: False)
+    values = compute(MeasureSpec("joint", {}, STEPS), open_counts(made["shuffled"])).values
+    assert (values > 0).all()

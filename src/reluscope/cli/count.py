@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from reluscope.cli.values import parse_values
+from reluscope.cli.values import parse_values, positive
 
 HELP = "count the patterns of a network at checkpoint files"
 
@@ -58,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     step = parser.add_mutually_exclusive_group()
     step.add_argument("--step", metavar="REGEX", help="finds the step in a file's name; the last number by default")
     step.add_argument("--step-field", metavar="KEY", help="what holds the step in each file, such as global_step")
-    parser.add_argument("--batch-size", type=int, default=128, metavar="N", help="images a batch; default 128")
+    parser.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images a batch; default 128")
     parser.add_argument(
         "--include", action="append", metavar="PATTERN", help="names of layers to count; all by default"
     )
@@ -69,7 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--labels", choices=("true", "shuffled"), help="count per class; shuffled: that beside it")
     parser.add_argument("--sample", metavar="1/N", help="keep this share of the patterns")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads; all that there are by default")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="processor threads; all that there are by default"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,10 +91,12 @@ def run(options: argparse.Namespace) -> int:
         print(finding, file=sys.stderr)
     write_manifest(counted.spec.files, manifest)
 
-    from reluscope.stages.counting import count_shard  # here, because mistakes do not wait for torch
+    import torch  # here, because mistakes do not wait for it
+
+    from reluscope.stages.counting import count_shard
 
     [shard] = counted.shards
-    count_shard(counted, shard, str(manifest), str(output), threads=options.threads or len(os.sched_getaffinity(0)))
+    count_shard(counted, shard, str(manifest), str(output), threads=options.threads or torch.get_num_threads())
     print(output)
     return 0
 
@@ -127,12 +130,12 @@ def _config(options: argparse.Namespace) -> dict[str, Any]:
 def _data(given: str) -> dict[str, Any]:
     """The data section that a name, a path or an import path stands for."""
     from reluscope.data import DATASETS
+    from reluscope.data.array_files import holds_arrays
 
     path = Path(given).expanduser()
     if not path.exists():
         return {"import": given} if ":" in given else {"name": given} if given in DATASETS else _missing(given)
-    has_arrays = path.is_file() or (path / "zarr.json").exists() or any(path.glob("*.npy"))
-    return {"name": "arrays" if has_arrays else "imagefolder", "path": given}
+    return {"name": "arrays" if holds_arrays(path) else "imagefolder", "path": given}
 
 
 def _missing(given: str) -> dict[str, Any]:

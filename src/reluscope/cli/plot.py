@@ -47,6 +47,11 @@ def run(options: argparse.Namespace) -> int:
     for run, known in series.items():
         if missing := [name for name in measures if name not in known]:
             raise ValueError(f"{run}: expected {', '.join(missing)}, as of the other runs, but no store has it")
+    if per_class := [one.measure for run in series.values() for one in run.values() if one.class_name is not None]:
+        raise ValueError(
+            f"{per_class[0]}: has a value a class, which a heatmap of layer and time cannot show; "
+            "a figure of kind classes in a config does"
+        )
     has_epochs = all(np.isfinite(one.epoch).all() for run in series.values() for one in run.values())
     if options.time == "epoch" and not has_epochs:
         raise ValueError("--time: expected step, because not all stores know their epochs")

@@ -1,9 +1,17 @@
-"""NAME=VALUE on a command line, with the values that YAML reads, as a config has them."""
+"""Values on a command line: numbers, and NAME=VALUE with what YAML reads, as a config has it."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import Any
+
+
+def positive(given: str) -> int:
+    """A whole number of at least 1, as argparse's `type`."""
+    if not given.isdecimal() or int(given) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, but got {given!r}")
+    return int(given)
 
 
 def parse_values(flag: str, given: Sequence[str], example: str) -> dict[str, Any]:

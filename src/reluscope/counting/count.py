@@ -16,7 +16,7 @@ from tqdm import tqdm
 from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.heap import freed_memory_kept
-from reluscope.counting.layout import Layout, for_engine, layout_of
+from reluscope.counting.layout import Layout, for_engine, image_axes, layout_of
 from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
 from reluscope.patterns import MOST_CLASSES, PatternCounts, entropy_of
 from reluscope.preactivations import LayerChoice, Site, counting_mode, device_of, watched
@@ -100,7 +100,7 @@ def count_patterns(
     buffers = KeyBuffers(len(passes), buffer_bytes, torch.get_num_threads() if counter.settles_in_threads else 1)
     layers = _Layers(counter, buffers)
     bar = tqdm(total=len(images), desc="counting", unit="image", disable=None if progress else True)
-    with counting_mode(network), watched(network, choice) as watcher, freed_memory_kept(), bar:
+    with watched(network, choice) as watcher, counting_mode(network), freed_memory_kept(), bar:
         for start, stop, num_batches in passes:
             batch = _as_batch(images[start:stop]).to(device)
             visit = partial(layers.visit, stop - start)
@@ -160,11 +160,18 @@ def _labellings(labels: Any, num_images: int, shuffled: bool) -> NDArray[np.int6
     return np.stack([given, given[order]]) if shuffled else given[None]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Layer:
+    """A layer that the first batch found.
+
+    Attributes:
+        image_axis: of its pre-activations; None while the sizes of no batch have told.
+    """
+
     site: Site
     layout: Layout
     counter: Counter
+    image_axis: int | None
 
     def result(self) -> PatternCounts:
         return self._counted(*self.counter.result())
@@ -201,12 +208,12 @@ class _Layers:
 
     def visit(self, num_images: int, site: Site, preactivation: Tensor) -> None:
         try:
-            layout = layout_of(preactivation.shape, site.channel_axis, num_images)
+            axes, layout = self._axes_and_layout(num_images, site, preactivation.shape)
         except ValueError as error:
             raise ValueError(f"Layer {site.name!r}: {error}") from error
         if self._is_first_pass:
             counter = self._counter(layout.channels, preactivation.device, self._buffers)
-            self._layers.append(_Layer(site, layout, counter))
+            self._layers.append(_Layer(site, layout, counter, None))
         elif site.index >= len(self._layers):
             raise ValueError(
                 f"Layer {site.name!r}: expected the {len(self._layers)} layers of the first batch, "
@@ -218,8 +225,26 @@ class _Layers:
                 f"Layer {first.site.name!r} (index {site.index}): expected {first.layout} as in the first batch, but a "
                 f"later batch reached {site.name!r} with {layout}; exclude what is not the same in every batch"
             )
-        first.counter.add(for_engine(site, preactivation, num_images), self.labels)
+        if len(axes) == 1:
+            first.image_axis = axes[0]
+        first.counter.add(for_engine(site, preactivation, axes[0]), self.labels)
         self._num_visited = site.index + 1
+
+    def _axes_and_layout(self, num_images: int, site: Site, shape: torch.Size) -> tuple[list[int], Layout]:
+        """The axes that may be that of the images, and the layout, which is the same for each of them."""
+        axes = image_axes(shape, site.channel_axis, num_images)
+        layouts = {axis: layout_of(shape, site.channel_axis, num_images, axis) for axis in axes}
+        if site.index < len(self._layers):  # what earlier batches told
+            first = self._layers[site.index]
+            axes = [axis for axis in axes if axis == first.image_axis] or axes
+            axes = [axis for axis in axes if layouts[axis] == first.layout] or axes
+        is_told = len(axes) == 1 or (layouts[0] == layouts[1] and (self.labels is None or num_images == 1))
+        if not is_told:
+            raise ValueError(
+                f"it cannot be told which of the axes 0 and 1 of shape {list(shape)} holds the batch's {num_images} "
+                "images; take another batch_size, or exclude the layer"
+            )
+        return axes, layouts[axes[0]]
 
     def require_all_visited(self) -> None:
         if self._num_visited < len(self._layers):

@@ -23,30 +23,41 @@ class Layout:
         return f"{self.channels} channels at {self.height} x {self.width} positions"
 
 
-def layout_of(shape: torch.Size, channel_axis: int, num_images: int) -> Layout:
-    """Channels, height and width, which are 1 for plain features; the tokens of a sequence are the height.
+def image_axes(shape: torch.Size, channel_axis: int, num_images: int) -> list[int]:
+    """The axes that may be that of the images: one, or two of a sequence where its sizes do not tell.
 
     Images stand on the first axis, several rows each where windows of an image, or frames, were folded into it; or on
-    the second of a sequence [tokens, n, features]. Of more than two axes of positions the last is the width.
+    the second of a sequence [tokens, n, features].
 
     Raises:
         ValueError: no axis holds the images.
     """
-    positions = [size for axis, size in enumerate(shape) if axis != channel_axis]
-    if num_images in positions[: 2 if _is_sequence(shape, channel_axis) else 1]:
-        positions.remove(num_images)
-    elif positions and positions[0] % num_images == 0:
-        positions[0] //= num_images
-    else:
+    first = 0 if channel_axis != 0 else 1
+    found = [first] if first < len(shape) and shape[first] % num_images == 0 else []
+    if _is_sequence(shape, channel_axis) and shape[1] == num_images:
+        found.append(1)
+    if not found:
         raise ValueError(
             f"expected an axis of the batch's {num_images} images, or a multiple of it, beside the channels on axis "
             f"{channel_axis}, but got shape {list(shape)}; give channel_axis, or exclude the layer"
         )
+    return found
+
+
+def layout_of(shape: torch.Size, channel_axis: int, num_images: int, image_axis: int) -> Layout:
+    """Channels, height and width, which are 1 for plain features; the tokens of a sequence are the height.
+
+    Rows of an image that are folded into the axis of images come first. Of more than two axes of positions the last is
+    the width.
+    """
+    positions = [size for axis, size in enumerate(shape) if axis not in (channel_axis, image_axis)]
+    if (rows_an_image := shape[image_axis] // num_images) > 1:
+        positions.insert(0, rows_an_image)
     *rows, width = positions if len(positions) > 1 else [*positions, 1]
     return Layout(shape[channel_axis], math.prod(rows), width)
 
 
-def for_engine(site: Site, preactivation: Tensor, num_images: int) -> Tensor:
+def for_engine(site: Site, preactivation: Tensor, image_axis: int) -> Tensor:
     """[n, channels, height, width] or [positions, channels], > 0 where the bit is 1; a view wherever possible.
 
     The positions of an image follow each other.
@@ -54,7 +65,7 @@ def for_engine(site: Site, preactivation: Tensor, num_images: int) -> Tensor:
     Above another threshold than 0 the comparison itself is handed over, as uint8, because a difference is rounded.
     """
     values = preactivation if site.threshold == 0 else (preactivation > site.threshold).view(torch.uint8)
-    if _is_sequence(values.shape, site.channel_axis) and len(values) != num_images == values.shape[1]:
+    if image_axis == 1 and site.channel_axis == 2:
         values = values.movedim(1, 0)
     if site.channel_axis == 1 and values.ndim in (2, 4):
         return values

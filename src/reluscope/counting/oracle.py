@@ -27,7 +27,7 @@ class NumpyCounter:
         bits = np.moveaxis(values, 1, -1).reshape(-1, len(self._words)) > 0  # [positions, channels]
         self._keys.append(np.bitwise_xor.reduce(np.where(bits, self._words, np.uint64(0)), axis=1))
         if labels is not None:
-            self._labels.append(np.repeat(labels, len(bits) // len(preactivation), axis=1).astype(np.uint64))
+            self._labels.append(np.repeat(labels, len(bits) // labels.shape[1], axis=1).astype(np.uint64))
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         keys, counts = np.unique(np.concatenate(self._keys), return_counts=True)

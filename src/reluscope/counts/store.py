@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -45,6 +46,9 @@ class CountsStore:
                 raise stores.StoreError(
                     f"{path} does not belong together with {first_path}: they differ in {different}"
                 )
+        for (before, earlier), (path, later) in itertools.pairwise(opened):
+            if (step := int(_values(later, "step")[0])) <= int(_values(earlier, "step")[-1]):
+                raise stores.StoreError(f"{path}: begins at step {step}, which is not after all of {before}")
         self.attributes: dict[str, Any] = dict(first.attrs)
         self.one_in = parse_sample(self.attributes["sample"]) if "sample" in self.attributes else 1
         self.class_names: list[str] | None = self.attributes.get("class_names")
@@ -68,6 +72,9 @@ class CountsStore:
         for shard in range(len(self._shards)):
             keys, counts, indptr = self._arrays(shard, layer)
             exact, about = self._exact(shard, layer), self._about(shard, layer)
+            size = indptr  # of what is read, up to each step
+            if classes and self.class_names is not None:
+                size = indptr + _values(self._group(shard, layer), "class_indptr")
             wanted = (
                 np.ones(len(indptr) - 1, bool)
                 if chosen is None
@@ -79,7 +86,7 @@ class CountsStore:
             while rows:
                 # as many whole steps as fit, at least one
                 start, first = int(indptr[rows[0]]), rows[0]
-                taken = [row for row in rows if row == first or indptr[row + 1] <= start + READ_PATTERNS]
+                taken = [row for row in rows if row == first or size[row + 1] <= size[first] + READ_PATTERNS]
                 rows = rows[len(taken) :]
                 span = slice(start, int(indptr[taken[-1] + 1]))
                 steps = here[[taken[0], taken[-1]]]
@@ -184,7 +191,7 @@ def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:
     """Open the shards of one run, in any order, as one.
 
     Raises:
-        StoreError: one is missing or unfinished, or they do not belong to one run.
+        StoreError: one is missing or unfinished, they do not belong to one run, or have steps in common.
     """
     return CountsStore(*paths)
 

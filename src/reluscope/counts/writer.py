@@ -103,11 +103,16 @@ class CountsWriter:
         if not self._state.is_file():
             return False
         try:
-            self._continue(json.loads(self._state.read_text()))
+            state = json.loads(self._state.read_text())
+            if not state["steps"]:
+                return False  # there is nothing to go on from, and nothing to lose
+            self._continue(state)
         except stores.StoreError as error:
             if self._source is not None:
                 return False  # what was lost, or is another's, can be counted again
-            raise stores.StoreError(f"{self._folder}: cannot be continued: {error}") from error
+            raise stores.StoreError(
+                f"{self._folder}: cannot be continued: {error}; restore that, or delete the folder to begin anew"
+            ) from error
         return True
 
     def _continue(self, state: Mapping[str, Any]) -> None:

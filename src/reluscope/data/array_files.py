@@ -7,8 +7,9 @@ import functools
 import hashlib
 import itertools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,6 +82,11 @@ def open_arrays(path: Path) -> ArrayData:
     return data
 
 
+def holds_arrays(path: Path) -> bool:
+    """Whether what lies there are arrays, by the look of it, and not a folder of images."""
+    return path.is_file() or _is_zarr(path) or any(path.glob("*.npy"))
+
+
 def content_digest(path: Path) -> str:
     """Tells contents apart without reading all: names and sizes of all files, and 64 blocks of 1 MiB, evenly spaced.
 
@@ -111,14 +117,23 @@ def _found(path: Path) -> Mapping[str, StoredArray]:
             return {name: _Zipped.of(path, archive, name) for name in names}
     if path.is_file():
         return {"images": _Mapped.of(path)}
-    if any((path / file).is_file() for file in _ZARR_FILES):
+    if _is_zarr(path):
         import zarr  # here, because it takes half a second that no other data need wait
 
         found = zarr.open(str(path), mode="r")
         if isinstance(found, zarr.Array):
             return {"images": _Chunked(found)}
-        return {name: _Chunked(array) for name, array in found.arrays()}
-    return {file.stem: _Mapped.of(file) for file in path.glob("*.npy")}
+        return _ours({name: partial(_Chunked, array) for name, array in found.arrays()})
+    return _ours({file.stem: partial(_Mapped.of, file) for file in path.glob("*.npy")})
+
+
+def _ours(found: Mapping[str, Callable[[], StoredArray]]) -> Mapping[str, StoredArray]:
+    """Those of the arrays that data have, opened; the others may be of any kind.  All are named where none is ours."""
+    return {name: open_array() for name, open_array in found.items() if name in NAMES or "images" not in found}
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / file).is_file() for file in _ZARR_FILES)
 
 
 def _check(data: ArrayData, path: Path) -> None:

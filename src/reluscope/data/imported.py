@@ -61,20 +61,29 @@ class ImportedData:
     def labels(self) -> NDArray[np.int64] | None:
         """The class of every item, int64 [n]; None where the first has none.
 
-        `dataset.targets` where it agrees with the first items, as torchvision's do; else every item is read for it.
+        `dataset.targets` where these are the labels, as of torchvision's; else every item is read for it.
 
         Raises:
             ValueError: an item has none where the first has one.
         """
         if not self.labelled:
             return None
-        n = len(self)
-        first = [self._label(index) for index in range(min(n, _COMPARED_ITEMS))]
-        targets = getattr(self.dataset, "targets", None)
-        if targets is not None and len(targets) == n and [int(target) for target in targets[: len(first)]] == first:
-            return np.asarray(targets, dtype=np.int64)
-        progress = tqdm(range(n), desc="Reading labels", unit="item", disable=None, leave=False)
+        if (targets := self._targets()) is not None:
+            return targets
+        progress = tqdm(range(len(self)), desc="Reading labels", unit="item", disable=None, leave=False)
         return np.array([self._label(index) for index in progress], dtype=np.int64)
+
+    def _targets(self) -> NDArray[np.int64] | None:
+        """`dataset.targets`, where there are some and the first item of each has it as its label; None elsewhere."""
+        try:
+            targets = np.asarray(getattr(self.dataset, "targets", None))
+        except ValueError:  # lists of several lengths
+            return None
+        if targets.shape != (len(self),) or targets.dtype.kind not in "iu":
+            return None
+        _, first = np.unique(targets, return_index=True)
+        is_label = all(self._label(index) == targets[index] for index in first.tolist())
+        return targets.astype(np.int64) if is_label else None
 
     def digest(self) -> str:
         """Tells contents apart without reading all: length, and the first, middle and last item with their labels."""

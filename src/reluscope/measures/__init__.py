@@ -36,6 +36,7 @@ from typing import Any
 from reluscope.measures._discovery import (
     OF_CLASSES,
     Measure,
+    check_labels,
     check_options,
     check_sample,
     code,
@@ -52,6 +53,7 @@ __all__ = [
     "OF_CLASSES",
     "Estimate",
     "Measure",
+    "check_labels",
     "check_options",
     "check_sample",
     "code",

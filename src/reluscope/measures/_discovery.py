@@ -26,6 +26,9 @@ OF_CLASSES = frozenset({"classes", "shuffled_joint_entropy"})
 
 KNOWN_NEEDS = frozenset({"initial", "final", "previous"}) | OF_CLASSES
 
+TAKEN = frozenset({"step", "epoch", "layer", "layer_name", "stage", "standard_error", "class", "class_name"})
+"""Names of the other arrays in a measures store, beside the measure's own."""
+
 _FOLDER = Path(__file__).parent
 _PACKAGE = __name__.rpartition(".")[0]
 
@@ -71,6 +74,7 @@ class _Definition:
     def unknown(self) -> list[str]:
         """What keeps it from being a measure; empty for a measure."""
         missing = [] if "counts" in self.required else ["no parameter 'counts'"]
+        missing += [f"a measures store has another array {self.name!r}"] if self.name in TAKEN else []
         given = {"counts", *KNOWN_NEEDS}
         return missing + [f"parameter {name!r} has no default" for name in self.required if name not in given]
 
@@ -133,12 +137,28 @@ def is_per_class(name: str, options: Mapping[str, Any]) -> bool:
     if "classes" not in needs(name):
         return False
     measure = find(name)
-    one = np.ones(2, np.uint8)
-    classes = ClassCounts(2, one, np.array([0, 1], np.uint8), one)
-    counts = PatternCounts("relu", np.arange(2, dtype=np.uint16), np.ones(2, np.int64), 16)
+    keys, once = np.arange(2, dtype=np.uint16), np.ones(2, np.int64)
+    classes = ClassCounts(2, once.astype(np.uint8), np.array([0, 1], np.uint8), once)
+    counts = PatternCounts("relu", keys, once, 16, classes=classes, shuffled_joint_entropy=1.0)
     given = {**dict.fromkeys(measure.needs, counts), "classes": classes, "shuffled_joint_entropy": 1.0}
     result = measure.function(counts=counts, **{need: given[need] for need in measure.needs}, **options)
     return isinstance(result, np.ndarray)
+
+
+def check_labels(name: str, labels: bool | str) -> None:
+    """Refuse a measure of classes where none were counted.  Imports no measure.
+
+    Args:
+        labels: as in a config's section `counting`: whether patterns were counted per class, or "shuffled".
+
+    Raises:
+        ValueError: there is no such measure, or it needs what was not counted.
+    """
+    wanted = needs(name)
+    if "shuffled_joint_entropy" in wanted and labels != "shuffled":
+        raise ValueError("needs counting.labels: shuffled")
+    if wanted & OF_CLASSES and not labels:
+        raise ValueError("needs counting.labels: true")
 
 
 def check_sample(name: str, options: Mapping[str, Any]) -> None:
@@ -147,6 +167,8 @@ def check_sample(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: it does.
     """
+    if needs(name) & OF_CLASSES:
+        raise ValueError("does not go with counting.sample, which keeps no counts per class")
     measure = find(name)
     sample = PatternCounts("relu", np.arange(64, dtype=np.uint16), np.ones(64, np.int64), 16).sampled(2)
     try:

@@ -30,7 +30,7 @@ def joint_entropy(counts: PatternCounts, classes: ClassCounts) -> float:
 
 def conditional_entropy(counts: PatternCounts, classes: ClassCounts) -> float:
     """Entropy of a position's pattern where its class is known, H(A|L), in bits: 0 to H(A)."""
-    return max(joint_entropy(counts, classes) - _class_entropy(classes), 0.0)  # rounding may fall below 0
+    return min(max(joint_entropy(counts, classes) - _class_entropy(classes), 0.0), counts.entropy)  # up to rounding
 
 
 def mutual_information(counts: PatternCounts, classes: ClassCounts) -> float:
@@ -41,7 +41,7 @@ def mutual_information(counts: PatternCounts, classes: ClassCounts) -> float:
 def mutual_information_share(counts: PatternCounts, classes: ClassCounts) -> float:
     """I(A; L) over the entropy of the classes, H(L): 0 to 1; NaN for one single class, of which nothing can be said."""
     of_classes = _class_entropy(classes)
-    return mutual_information(counts, classes) / of_classes if of_classes else float("nan")
+    return min(mutual_information(counts, classes) / of_classes, 1.0) if of_classes else float("nan")
 
 
 def mutual_information_of_shuffled_labels(
@@ -80,7 +80,8 @@ def weighted_jaccard_to_other_classes(counts: PatternCounts, classes: ClassCount
     share = classes.counts / here[classes.index]
     other_share = others / (positions.sum() - here)[classes.index]
     minima = np.bincount(classes.index, np.minimum(share, other_share), classes.num_classes)
-    return np.where(np.isnan(here), np.nan, minima / (2 - minima))  # both sum to 1, and min + max = a + b
+    # both sum to 1, and min + max = a + b; rounding may exceed 1
+    return np.where(np.isnan(here), np.nan, np.minimum(minima / (2 - minima), 1.0))
 
 
 def weighted_jaccard_between_classes(counts: PatternCounts, classes: ClassCounts) -> float:
@@ -100,7 +101,7 @@ def weighted_jaccard_between_classes(counts: PatternCounts, classes: ClassCounts
     # of a pattern's k shares in order, the r-th (from 0) is the smaller of k - 1 - r pairs; a class without it has 0
     larger = classes.indptr[1:][row] - 1 - np.arange(len(row))
     minima = float((in_order * larger).sum())
-    return minima / (present * (present - 1) - minima)  # a pair's minima and maxima sum to 2
+    return min(minima / (present * (present - 1) - minima), 1.0)  # a pair's minima and maxima sum to 2
 
 
 def _class_entropy(classes: ClassCounts) -> float:
@@ -110,4 +111,5 @@ def _class_entropy(classes: ClassCounts) -> float:
 
 
 def _information(counts: PatternCounts, classes: ClassCounts, joint: float) -> float:
-    return max(counts.entropy + _class_entropy(classes) - joint, 0.0)  # rounding may fall below 0
+    of_classes = _class_entropy(classes)
+    return min(max(counts.entropy + of_classes - joint, 0.0), counts.entropy, of_classes)  # up to rounding

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from reluscope.imports import call
+from reluscope.preactivations import counting_mode
 
 
 def build_imported(path: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -25,7 +24,7 @@ def build_imported(path: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def require_forward(path: str, network: nn.Module, images: Tensor) -> Any:
-    """What a copy of the network in training mode makes of some images; neither it nor torch's generator changes.
+    """What the network in training mode makes of some images; it and the random states are left as they were.
 
     Args:
         path: the network's import path, for the error's words.
@@ -35,8 +34,8 @@ def require_forward(path: str, network: nn.Module, images: Tensor) -> Any:
         ValueError: the forward pass raised; one line that says what.
     """
     try:
-        with torch.no_grad(), torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
-            return copy.deepcopy(network).train()(images)
+        with counting_mode(network):
+            return network.train()(images)
     except Exception as error:  # a stranger's code may raise anything
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise ValueError(f"network {path}: the forward pass of images {list(images.shape)} raised {reason}") from error

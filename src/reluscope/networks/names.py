@@ -105,6 +105,8 @@ def network_from_config(network: str | Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("network: missing key 'name' (one of ours) or 'import' (package.module:function)")
     if "arguments" in network:
         raise ValueError("network: arguments go with import only")
+    for key in network:
+        require_known("a key of network", key, ("name", "depth", "activation", "widths"))
     resolved = resolve_network(**network)
     spec: dict[str, Any] = {"name": resolved.family, "depth": resolved.depth, "activation": resolved.activation}
     return spec | ({"widths": list(resolved.widths)} if resolved.widths else {})

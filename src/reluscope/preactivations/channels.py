@@ -20,11 +20,16 @@ FIRST: frozenset[Callable[..., Any]] = frozenset(
 
 LAST: frozenset[Callable[..., Any]] = frozenset(
     [
-        *(F.linear, F.bilinear, F.embedding, F.layer_norm, F.rms_norm, F.multi_head_attention_forward),
-        *(torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm),
+        *(F.linear, F.bilinear, F.embedding, F.multi_head_attention_forward),
     ]
 )
 """Functions whose result has its channels on the last axis."""
+
+_NORMS: frozenset[Callable[..., Any]] = frozenset([F.layer_norm, F.rms_norm])
+"""Functions that keep the channels where they are; of one axis they say that it is that of the channels."""
+
+_PRODUCTS: frozenset[Callable[..., Any]] = frozenset([torch.matmul, Tensor.matmul, torch.bmm, Tensor.bmm])
+"""Products of matrices: new channels stand on the last axis, or on the one before, where weights stand on the left."""
 
 _MOVING: frozenset[Callable[..., Any]] = frozenset(
     [
@@ -32,12 +37,13 @@ _MOVING: frozenset[Callable[..., Any]] = frozenset(
         for home in (torch, Tensor)
         for name in ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "flatten", "unsqueeze")
     ]
+    + [getattr(Tensor, name) for name in ("transpose_", "swapaxes_", "swapdims_", "unsqueeze_")]
     + [getattr(Tensor, name).__get__ for name in ("T", "mT")]
 )
 """Functions that move whole axes, whatever their sizes."""
 
 _RESHAPING: frozenset[Callable[..., Any]] = frozenset(
-    [torch.reshape, Tensor.reshape, Tensor.reshape_as, Tensor.view, Tensor.view_as, torch.einsum]
+    [torch.reshape, Tensor.reshape, Tensor.reshape_as, Tensor.view, Tensor.view_as, torch.einsum, torch.tensordot]
 )
 """Functions whose axes may mean anything, also where there are as many as before."""
 
@@ -47,8 +53,8 @@ _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)  # of a tensor whose axes are told apart b
 class ChannelAxes:
     """The channel axis of each tensor of a forward pass.
 
-    Convolutions and norms over channels put it on axis 1, linear layers and layer-norm on the last; functions that keep
-    the number of axes keep it, and those that move axes take it along. Where a tensor comes from none of these, axis 1
+    Convolutions and norms over channels put it on axis 1, linear layers on the last; functions that keep the number of
+    axes keep it, and those that move axes take it along. Where a tensor comes from none of these, axis 1
     is taken of [n, features], [n, channels, height, width] and [n, channels, depth, height, width], the last axis of
     [n, tokens, features].
     """
@@ -87,6 +93,10 @@ class ChannelAxes:
                 self._learn(tensor, tensor.ndim - 1)
             elif sources := [source for source in _tensors([*args, *kwargs.values()]) if self._is_known(source)]:
                 self._learn(tensor, self._inherited(function, args, kwargs, sources, tensor))
+            elif function in _PRODUCTS:
+                self._learn(tensor, tensor.ndim - 1)
+            elif function in _NORMS and (axis := _axis_of_norm(args, kwargs, tensor)) is not None:
+                self._learn(tensor, axis)
 
     def _inherited(
         self,
@@ -98,10 +108,21 @@ class ChannelAxes:
     ) -> int | None:
         if function in _RESHAPING:
             return None
+        if function in _NORMS and self._known[id(sources[0])][1] is None:
+            return _axis_of_norm(args, kwargs, result)
+        if function in _PRODUCTS:
+            return self._axis_of_product(args, kwargs, result)
         if function in _MOVING:
             return _moved(function, args, kwargs, self._known[id(sources[0])][1])
         axes = {self._known[id(source)][1] for source in sources if source.ndim == result.ndim} - {None}
         return axes.pop() if len(axes) == 1 else None
+
+    def _axis_of_product(self, args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor) -> int | None:
+        """Channels of the right factor stay where weights on the left mix its rows, or become new ones there."""
+        left, right = (list(_tensors([*args, *kwargs.values()])) + [result] * 2)[:2]
+        if self._is_known(left) or right.ndim != result.ndim:
+            return result.ndim - 1
+        return self._known[id(right)][1]
 
     def _learn(self, tensor: Tensor, axis: int | None) -> None:
         self._known[id(tensor)] = (weakref.ref(tensor), axis)
@@ -118,6 +139,12 @@ def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, tuple | list):
             yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _axis_of_norm(args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor) -> int | None:
+    """The last axis, where layer_norm or rms_norm normalise over it alone."""
+    shape = kwargs["normalized_shape"] if "normalized_shape" in kwargs else args[1]
+    return result.ndim - 1 if len(shape) == 1 else None
 
 
 def _moved(

@@ -23,10 +23,9 @@ def counting_mode(network: nn.Module) -> Iterator[None]:
     """
     modules = list(network.modules())
     modes = [module.training for module in modules]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in modules
-        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
+    registered = [dict(module._buffers) for module in modules]  # also those that are None until a forward fills them
+    contents = [
+        (buffer, buffer.clone()) for of_module in registered for buffer in of_module.values() if buffer is not None
     ]
     tensors = [*network.parameters(), *network.buffers()]
     gpus = sorted({tensor.device.index for tensor in tensors if tensor.device.type == "cuda"})
@@ -41,9 +40,11 @@ def counting_mode(network: nn.Module) -> Iterator[None]:
         np.random.set_state(of_numpy)  # noqa: NPY002
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
-        for module, name, buffer, content in buffers:
+        for buffer, content in contents:
             buffer.data.copy_(content)  # .data: a backward pass that is still to come takes no notice
-            module._buffers[name] = buffer
+        for module, of_module in zip(modules, registered, strict=True):
+            module._buffers.clear()
+            module._buffers.update(of_module)
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -174,7 +174,7 @@ class Watcher(TorchFunctionMode):
         self._found[name] = activation
         if self._visit is None or not self._choice.takes(name, activation):
             return
-        preactivation = args[0] if args else kwargs["input"]
+        preactivation = args[0] if args else next(iter(kwargs.values()))
         with torch._C.DisableTorchFunction():  # what is done with the tensor is no part of the network
             axis = self._channel_axis(name, preactivation)
             self._visit(Site(self._num_visited, name, activation, threshold, axis), preactivation)

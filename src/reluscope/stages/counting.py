@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from reluscope import paths, stores
 from reluscope.checkpoint_files import FilesSpec
@@ -14,9 +15,10 @@ from reluscope.checkpoint_files.loading import CheckpointFiles
 from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
-from reluscope.data import load
+from reluscope.data import ImageSet, load
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
+from reluscope.patterns import PatternCounts
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
@@ -68,16 +70,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         started, first = time.monotonic(), len(writer.steps)
         for done, (step, epoch) in enumerate(zip(steps[first:], epochs[first:], strict=True), start=1):
             store.load_into(network, step)
-            counts = count_patterns(
-                network,
-                images,
-                run.batch_size,
-                batches_at_once=at_once,
-                buffer_bytes=run.buffer_mb << 20,
-                labels=images.labels if run.labels else None,
-                shuffled_labels=run.labels == "shuffled",
-                **run.layers,
-            )
+            counts = _counted(run, network, images, at_once)
             kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]
             writer.append(step, epoch, kept)
             left = (time.monotonic() - started) / done * (len(steps) - first - done)
@@ -85,6 +78,28 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         writer.finish()
     finally:
         writer.close()
+
+
+def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int) -> list[PatternCounts]:
+    """The network's counts as it is; whatever a stranger's network raises is a ValueError of one line."""
+    try:
+        return count_patterns(
+            network,
+            images,
+            run.batch_size,
+            batches_at_once=at_once,
+            buffer_bytes=run.buffer_mb << 20,
+            labels=images.labels if run.labels else None,
+            shuffled_labels=run.labels == "shuffled",
+            **run.layers,
+        )
+    except ValueError:
+        raise
+    except Exception as error:
+        if "import" not in run.spec.network:
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"network {run.spec.network['import']}: a forward pass raised {reason}") from error
 
 
 def _checkpoints(run: Run, shard: str, source: str) -> WeightsStore | CheckpointFiles:

@@ -32,10 +32,18 @@ def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str, *, progre
 
 
 def compute(spec: MeasureSpec, counts: CountsStore, *, progress: bool = False) -> MeasureSeries:
-    """A measure of a run over time and layers; NaN where it needs the step before the first."""
+    """A measure of a run over time and layers; NaN where it needs the step before the first.
+
+    Raises:
+        ValueError: it needs classes, and none were counted.
+    """
+    try:
+        measures.check_labels(spec.function, counts.attributes.get("labels", False))
+    except ValueError as error:
+        raise ValueError(f"{spec.function}: {error}, which these counts were made without") from error
     measure = measures.find(spec.function)
     chosen = np.isin(counts.steps, spec.steps)
-    by_class = "classes" in measure.needs
+    by_class = bool(measure.needs & measures.OF_CLASSES)
     num_steps, num_layers = int(chosen.sum()), len(counts.layer_names)
     per_class = (len(counts.class_names or []),) if measures.is_per_class(spec.function, spec.options) else ()
     values = np.full((num_steps, num_layers, *per_class), np.nan)

@@ -186,11 +186,10 @@ class Study:
         """Whether every measure of classes is given some."""
         for run in self.runs.values():
             for measure in self.measures_of(run.name).values():
-                needs = measures.needs(measure.function)
-                shuffled = "shuffled_joint_entropy" in needs
-                if (shuffled and run.labels != "shuffled") or (needs & measures.OF_CLASSES and not run.labels):
-                    wanted = "shuffled" if shuffled else "true"
-                    raise ConfigError(f"measures.{measure.function}: needs counting.labels: {wanted}")
+                try:
+                    measures.check_labels(measure.function, run.labels)
+                except ValueError as error:
+                    raise ConfigError(f"measures.{measure.function}: {error}") from error
 
     def measures_of(self, run: str) -> dict[str, MeasureSpec]:
         """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
