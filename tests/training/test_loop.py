@@ -148,15 +148,6 @@ def test_learning_rates_are_noted(tmp_path: Path) -> None:
     assert store.scalar("learning_rate")[1:].round(9).tolist() == [0.1] * 6 + [0.01] * 3 + [0.001] * 3
 
 
-def test_fixups_scalars_learn_more_slowly() -> None:
-    network = build_network("fixup_resnet20", in_channels=1)
-    optimizer = loop._optimizer(network, method_from_config("fixup", {}))
-    loop._set_rates(optimizer, 0.5, 0.9)
-    rates = {p.numel(): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert rates[1] == pytest.approx(0.05)
-    assert rates[64 * 64 * 9] == 0.5
-
-
 def test_batch_norm_momentum_is_the_methods(tmp_path: Path) -> None:
     """With momentum 1 the running mean is the last batch's mean alone."""
     training = spec(epochs=1, batch_norm_momentum=1.0)

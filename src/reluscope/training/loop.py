@@ -20,11 +20,11 @@ from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
 from reluscope.data.spec import require_labels
 from reluscope.networks import network_of
-from reluscope.networks.fixup import scalar_parameters
 from reluscope.networks.imported import require_logits
 from reluscope.schedule import Timeline
 from reluscope.training.methods import Method
 from reluscope.training.rates import rates
+from reluscope.training.sgd import SGD
 from reluscope.training.spec import TrainingSpec
 
 _STREAMS = {"initialisation": 0, "order": 1, "augmentation": 2}
@@ -54,20 +54,20 @@ def train(
     dataset = load(spec.data)
     network = initial_network(spec, dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
-    optimizer = _optimizer(network, spec.method)
+    optimizer = SGD(network, spec.method)
 
     attributes = {"study": study, **spec.to_dict(), **machine(device), "versions": stores.versions()}
     evaluated = timeline.epoch_ends if dataset.test else timeline.epoch_ends[:0]
     writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), evaluated, attributes)
     try:
         if (done := writer.resume_step) is not None:
-            _set_momenta(optimizer, writer.restore(network), device)
+            optimizer.load_state(writer.restore(network), device)
             print(f"continues after step {done} of {timeline.num_steps}", flush=True)
         else:
             done = 0
             writer.append({}, {})
         _run(spec, timeline, dataset, network, optimizer, writer, done)
-        writer.finish(_momenta(optimizer))
+        writer.finish(optimizer.state())
     finally:
         writer.close()
 
@@ -91,7 +91,7 @@ def _run(
     timeline: Timeline,
     dataset: Dataset,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: SGD,
     writer: WeightsWriter,
     done: int,
 ) -> None:
@@ -104,14 +104,13 @@ def _run(
     network.train()
     for step, index in _batches(spec, timeline, done, device):
         row = step - 1
-        _set_rates(optimizer, table.learning_rate[row], table.momentum[row])
         inputs = _augmented(images, index, spec, step)
         labels = images.labels[index]
         logits = network(inputs)
         loss = functional.cross_entropy(logits, labels)
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad()
         loss.backward()
-        optimizer.step()
+        optimizer.step(table.learning_rate[row], table.momentum[row])
         if step % timeline.steps_per_epoch == 0:
             tested = ""
             if test:
@@ -131,7 +130,7 @@ def _run(
                 "train_loss": _finite(loss.item(), step, spec.method),
                 "train_accuracy": float((logits.argmax(1) == labels).float().mean()),
             }
-            writer.append(scalars, _momenta(optimizer))
+            writer.append(scalars, optimizer.state())
 
 
 def _finite(loss: float, step: int, method: Method) -> float:
@@ -180,42 +179,7 @@ def _seed(seed: int, stream: str, counter: int = 0) -> int:
     return int(np.random.SeedSequence((seed, _STREAMS[stream], counter)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _optimizer(network: nn.Module, method: Method) -> torch.optim.Optimizer:
-    scalars = scalar_parameters(network)
-    ours = {id(p) for p in scalars}
-    groups = [{"params": [p for p in network.parameters() if id(p) not in ours], "factor": 1.0}]
-    if scalars:
-        groups.append({"params": scalars, "factor": method.scalar_learning_rate_factor})
-    return torch.optim.SGD(
-        groups,
-        lr=method.learning_rate,
-        momentum=method.momentum,
-        nesterov=method.nesterov,
-        weight_decay=method.weight_decay,
-        fused=True,
-    )
-
-
-def _set_rates(optimizer: torch.optim.Optimizer, learning_rate: float, momentum: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"], group["momentum"] = learning_rate * group["factor"], momentum
-
-
 def _set_batch_norm_momentum(network: nn.Module, momentum: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = momentum
-
-
-def _momenta(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """SGD's momentum buffers by parameter number: all of its state."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    states = [optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters]
-    return {str(i): buffer for i, buffer in enumerate(states) if buffer is not None}
-
-
-def _set_momenta(optimizer: torch.optim.Optimizer, momenta: dict[str, torch.Tensor], device: torch.device) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, buffer in momenta.items():
-        # the saved tensor keeps its strides, on which the order of the fused update's arithmetic may depend
-        optimizer.state[parameters[int(number)]]["momentum_buffer"] = buffer.to(device)
