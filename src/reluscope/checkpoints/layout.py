@@ -93,8 +93,14 @@ def tensors_by_kind(network: nn.Module) -> dict[str, list[torch.Tensor]]:
 
 def flatten(tensors: Sequence[torch.Tensor], vector: NDArray[Any]) -> None:
     """Copy tensors into a flat vector, one after the other in C order, bit for bit."""
-    if tensors:
+    if any(tensor.device.type != "cpu" for tensor in tensors):  # put together there, one transfer
         torch.from_numpy(vector).copy_(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+        return
+    start = 0
+    for tensor in tensors:  # by NumPy: torch's threads would wait for those that compress, at each of many small copies
+        stop = start + tensor.numel()
+        vector[start:stop].reshape(tensor.shape)[...] = tensor.numpy()
+        start = stop
 
 
 def _tensors(network: nn.Module) -> list[tuple[str, str, torch.Tensor]]:
