@@ -13,7 +13,7 @@ that a machine that slows down slows all of them:
   fresh list, index_add_, the list added to the total. Its lists share the paper's 3e8 slots; it runs over fewer images,
   and times an image are compared.
 
-On the CPU all of them run with freed memory kept (`reluscope.counting.heap`): without, the bare forward pass takes up
+On the CPU all of them run with freed memory kept (`reluscope.heap`): without, the bare forward pass takes up
 to half as long again, at random. Images are CIFAR-10's from the folder RELUSCOPE_CIFAR10_FOLDER (train/<class>/*) or,
 where it is unset, random. Prints a Markdown table; --results writes it, and all times as JSON, to a folder.
 """
@@ -39,9 +39,9 @@ from reluscope import build_network, count_patterns
 from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.counting.count import forward_passes
 from reluscope.counting.engines import Counter, counter_type
-from reluscope.counting.heap import freed_memory_kept
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.data import DataSpec, load
+from reluscope.heap import freed_memory_kept
 from reluscope.preactivations import Site, counting_mode, observe
 
 PAPER_SLOTS = 300_000_000

@@ -12,9 +12,9 @@ import torch
 from numba import carray, cfunc, types
 
 from reluscope.counting import team
-from reluscope.counting.heap import freed_memory_kept
 from reluscope.counting.packing import Packer
 from reluscope.counting.team import Kernel, pointer_to, take_slice
+from reluscope.heap import freed_memory_kept
 
 
 def mark_slices(arguments):

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.counting.engines import Counter, counter_type
-from reluscope.counting.heap import freed_memory_kept
 from reluscope.counting.layout import Layout, for_engine, image_axes, layout_of
 from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
+from reluscope.heap import freed_memory_kept
 from reluscope.patterns import MOST_CLASSES, PatternCounts, entropy_of
 from reluscope.preactivations import LayerChoice, Site, counting_mode, device_of, watched
 

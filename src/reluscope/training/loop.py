@@ -19,6 +19,7 @@ from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
 from reluscope.data.spec import require_labels
+from reluscope.heap import freed_memory_kept
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_logits
 from reluscope.schedule import Timeline
@@ -66,7 +67,8 @@ def train(
         else:
             done = 0
             writer.append({}, {})
-        _run(spec, timeline, dataset, network, optimizer, writer, done)
+        with freed_memory_kept():
+            _run(spec, timeline, dataset, network, optimizer, writer, done)
         writer.finish(optimizer.state())
     finally:
         writer.close()

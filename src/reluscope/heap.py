@@ -1,4 +1,4 @@
-"""Keeps freed memory at hand between forward passes.
+"""Keeps freed memory at hand between forward passes, of counting and of training.
 
 torch has no cache of its own on the CPU: each activation is a fresh allocation. glibc gives freed memory at the end of
 its heap back to the system and, at the next allocation, takes it page by page again, which was seen to cost a third of
