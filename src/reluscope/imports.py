@@ -68,7 +68,7 @@ def call(path: str, arguments: dict[str, Any]) -> Any:
         return function(**arguments)
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise ValueError(f"import {path}: {_name_of(path)}({given}) raised {_in_one_line(error)}") from error
+        raise ValueError(f"import {path}: {_name_of(path)}({given}) raised {in_one_line(error)}") from error
 
 
 def _import_module(path: str, module_name: str) -> Any:
@@ -81,9 +81,9 @@ def _import_module(path: str, module_name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(f"import {path}: there is no module {error.name!r}") from error
-        raise ValueError(f"import {path}: importing {module_name} raised {_in_one_line(error)}") from error
+        raise ValueError(f"import {path}: importing {module_name} raised {in_one_line(error)}") from error
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-        raise ValueError(f"import {path}: importing {module_name} raised {_in_one_line(error)}") from error
+        raise ValueError(f"import {path}: importing {module_name} raised {in_one_line(error)}") from error
 
 
 def _require_package(path: str, package: str) -> None:
@@ -98,5 +98,6 @@ def _name_of(path: str) -> str:
     return path.partition(":")[2]
 
 
-def _in_one_line(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
+    """What a stranger's code raised: its kind and message."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from numpy.typing import NDArray
+from plain_patterns import Bits, assert_agree, assert_counts, bits_of, hooked, prepared
 from torch import Tensor, nn
 
 from reluscope import count_patterns
 from reluscope.guarded_torchvision import torchvision
-from reluscope.patterns import PatternCounts
-
-Bits = NDArray[np.bool_]
-
-
-def bits_of(tensor: Tensor, channel_axis: int = 1, threshold: float = 0.0) -> Bits:
-    """[positions, channels]."""
-    moved = np.moveaxis(tensor.detach().numpy(), channel_axis, -1)
-    return (moved > np.float32(threshold)).reshape(-1, moved.shape[-1])
-
-
-def frequencies(rows: Bits) -> dict[bytes, int]:
-    distinct, counts = np.unique(np.packbits(rows, axis=1, bitorder="little"), axis=0, return_counts=True)
-    return {row.tobytes(): int(count) for row, count in zip(distinct, counts, strict=True)}
-
-
-def assert_counts(layer: PatternCounts, rows: Bits) -> None:
-    """Counts of each pattern up to 64 channels; above, where a key is not the pattern, how often counts occur."""
-    expected = frequencies(rows)
-    assert layer.num_channels == rows.shape[1]
-    assert layer.num_positions == len(rows)
-    if layer.num_channels > 64:
-        assert sorted(layer.counts.tolist()) == sorted(expected.values())
-        return
-    width = -(-layer.num_channels // 8)
-    keys = {int(key).to_bytes(8, "little")[:width]: n for key, n in zip(layer.keys, layer.counts.tolist(), strict=True)}
-    assert keys == expected
-
-
-def assert_agree(layers: list[PatternCounts], expected: list[Bits]) -> None:
-    assert len(layers) == len(expected)
-    for layer, rows in zip(layers, expected, strict=True):
-        assert_counts(layer, rows)
-
-
-@contextmanager
-def prepared(network: nn.Module) -> Iterator[None]:
-    """Batch-norm in training mode, all else in evaluation mode, no gradients."""
-    network.eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.train()
-    with torch.no_grad():
-        yield
-
-
-def hooked(network: nn.Module, kinds: tuple[type[nn.Module], ...], batches: list[Tensor], axis: int = 1) -> list[Bits]:
-    """The bits of every call of modules of some kinds, in forward order."""
-    passes: list[list[Bits]] = []
-    for module in network.modules():
-        if isinstance(module, kinds):
-            module.register_forward_pre_hook(lambda _, args: passes[-1].append(bits_of(args[0], axis)))
-    with prepared(network):
-        for batch in batches:
-            passes.append([])
-            network(batch)
-    return [np.concatenate(layer) for layer in zip(*passes, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -188,136 +129,6 @@ def test_a_transformer_encoder(activation: str, batch_first: bool) -> None:
                 x = part.norm2(x + part.linear2(function(hidden)))
     assert_agree(layers, [np.concatenate(rows) for rows in expected])
     assert torch.backends.mha.get_fastpath_enabled()
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, channels last, layer-norm, two linear layers with GELU between, channels first."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1, groups=width), nn.LayerNorm(width)
-        self.expand, self.gelu, self.reduce = nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.conv(x).permute(0, 2, 3, 1))
-        y = self.reduce(self.gelu(self.expand(y) + 0.1))
-        return self.relu(x + y.permute(0, 3, 1, 2))
-
-
-def test_channels_are_found_first_and_last_in_one_network() -> None:
-    torch.manual_seed(3)
-    network = nn.Sequential(nn.Conv2d(3, 5, 1), ConvNeXtBlock(5), ConvNeXtBlock(5))
-    images = torch.randn(6, 3, 4, 4)
-    layers = count_patterns(network, images, batch_size=4, signs=True)
-    assert [layer.layer_name for layer in layers] == ["1.gelu", "1.relu", "2.gelu", "2.relu"]
-    assert [(layer.num_channels, layer.height, layer.width, layer.channel_axis) for layer in layers] == [
-        (20, 4, 4, 3),
-        (5, 4, 4, 1),
-    ] * 2
-    only_relu = count_patterns(network, images, batch_size=4)
-    assert [layer.layer_name for layer in only_relu] == ["1.relu", "2.relu"]
-    batches = list(images.split(4))
-    gelu = hooked(network, (nn.GELU,), batches, axis=3)
-    relu = hooked(network, (nn.ReLU,), batches)
-    assert_agree(layers, [gelu[0], relu[0], gelu[1], relu[1]])
-    assert_agree(only_relu, relu)
-
-
-class Then(nn.Module):
-    """A module, then some function, then ReLU; what ReLU is given is kept."""
-
-    def __init__(self, module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.module, self.function, self.relu = module, function, nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.given = self.function(self.module(x))
-        return self.relu(self.given)
-
-
-@pytest.mark.parametrize(
-    ("module", "function", "shape", "axis"),
-    [
-        (nn.Identity(), lambda x: x, (4, 3, 5, 6), 1),
-        (nn.Identity(), lambda x: x, (4, 5, 6), 2),
-        (nn.Conv1d(3, 5, 1), lambda x: x, (4, 3, 6), 1),
-        (nn.Conv1d(3, 5, 1), lambda x: x.transpose(1, 2), (4, 3, 6), 2),
-        (nn.Conv1d(3, 5, 1), lambda x: F.dropout(x, 0.0) + x.mean(2, keepdim=True), (4, 3, 6), 1),
-        (nn.Conv3d(3, 5, 1), lambda x: x, (4, 3, 2, 2, 2), 1),
-        (nn.Linear(6, 7), lambda x: x * 2, (4, 5, 5, 6), 3),
-        (nn.Linear(6, 7), lambda x: torch.cat([x, x], -1)[:, 1:], (4, 5, 5, 6), 3),
-        (nn.Linear(6, 7), lambda x: x.movedim(-1, 1), (4, 5, 5, 6), 1),
-        (nn.Linear(6, 7), lambda x: x.chunk(2, 1)[0].mT, (4, 6, 6), 1),
-        (nn.Conv2d(3, 5, 1), lambda x: x.flatten(2).permute(0, 2, 1), (4, 3, 5, 5), 2),
-        (nn.Conv2d(3, 5, 1), lambda x: x * x.mean((2, 3)).view(4, 5, 1, 1), (4, 3, 5, 5), 1),
-        (nn.Conv2d(3, 5, 1), lambda x: x.flatten(1), (4, 3, 2, 2), 1),
-        (nn.Conv2d(3, 5, 1), lambda x: F.interpolate(x, scale_factor=2).add_(1), (4, 3, 2, 2), 1),
-        (nn.Conv2d(3, 5, 1), nn.LayerNorm([5, 7, 8]), (4, 3, 7, 8), 1),
-        (nn.Conv2d(3, 5, 1), lambda x: nn.RMSNorm(5)(x.permute(0, 2, 3, 1)), (4, 3, 7, 8), 3),
-        (nn.Conv2d(3, 5, 1), lambda x: nn.LayerNorm(5)(x.permute(0, 2, 3, 1).view(4, 8, 7, 5)), (4, 3, 7, 8), 3),
-        (nn.Identity(), nn.LayerNorm([3, 7, 8]), (4, 3, 7, 8), 1),
-        (nn.Identity(), nn.LayerNorm(8), (4, 3, 7, 8), 3),
-        (nn.Conv1d(3, 5, 1), lambda x: torch.ones(7, 5) @ x, (4, 3, 6), 1),
-        (nn.Linear(6, 7), lambda x: torch.ones(4, 8, 5) @ x, (4, 5, 6), 2),
-        (nn.Linear(6, 7), lambda x: x @ x.mT, (4, 5, 6), 2),
-        (nn.Identity(), lambda x: torch.matmul(x, torch.ones(6, 3)), (4, 5, 5, 6), 3),
-        (nn.Conv1d(3, 5, 1), lambda x: x.transpose_(1, 2), (4, 3, 6), 2),
-    ],
-)
-def test_the_channel_axis_is_followed(module, function, shape: tuple[int, ...], axis: int) -> None:
-    torch.manual_seed(4)
-    network = Then(module, function)
-    (layer,) = count_patterns(network, torch.randn(shape))
-    assert layer.channel_axis == axis
-    assert layer.height * layer.width * shape[0] * layer.num_channels == network.given.numel()
-    assert_counts(layer, bits_of(network.given, axis))
-
-
-def test_an_axis_that_cannot_be_told_must_be_given() -> None:
-    network = Then(nn.Conv2d(6, 6, 1), lambda x: x.reshape(4, 2, 3, 9))
-    images = torch.randn(4, 6, 3, 3)
-    with pytest.raises(
-        ValueError, match=r"Layer 'relu': it cannot be told which axis of \[4, 2, 3, 9\] .* channel_axis"
-    ):
-        count_patterns(network, images)
-    given: list[Any] = [2, {"no*": 1, "*": 1, "relu": 3}, {"re*": -1}]
-    for channel_axis, axis in zip(given[1:], (1, 3), strict=True):
-        if "no*" in channel_axis:
-            with pytest.raises(ValueError, match=r"channel_axis: 'no\*' matches no layer; there are relu$"):
-                count_patterns(network, images, channel_axis=channel_axis)
-            continue
-        (layer,) = count_patterns(network, images, channel_axis=channel_axis)
-        assert layer.channel_axis == axis
-        assert_counts(layer, bits_of(network.given, axis))
-    (layer,) = count_patterns(network, images, channel_axis=2)
-    assert_counts(layer, bits_of(network.given, 2))
-    with pytest.raises(ValueError, match=r"channel_axis: expected an axis of layer 'relu', .* but got 4$"):
-        count_patterns(network, images, channel_axis=4)
-    summed = Then(nn.Conv1d(3, 5, 1), lambda x: torch.tensordot(x, torch.ones(6, 7), ([2], [0])))
-    with pytest.raises(ValueError, match=r"it cannot be told which axis of \[4, 5, 7\]"):
-        count_patterns(summed, torch.randn(4, 3, 6))
-
-
-def test_windows_folded_into_the_images_are_positions() -> None:
-    """[n, 4, 4, channels] as n * 4 windows of 4 tokens."""
-
-    class Windows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.linear = nn.Linear(3, 5)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = x.unflatten(1, (2, 2)).unflatten(3, (2, 2)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
-            self.given = self.linear(x)
-            return torch.relu(self.given)
-
-    torch.manual_seed(5)
-    network = Windows()
-    (layer,) = count_patterns(network, torch.randn(3, 4, 4, 3))
-    assert network.given.shape == (12, 4, 5)
-    assert (layer.height, layer.width, layer.num_positions) == (4, 4, 48)
-    assert_counts(layer, bits_of(network.given, 2))
 
 
 class Sometimes(nn.Module):

@@ -62,8 +62,12 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Entry]:
         with Path(path).open(newline="") as file:
             rows = [
                 Entry(
-                    *(row["file"], int(row["step"]), row["sha256"], int(row["bytes"])),
-                    *(int(row["modified"]), row["step_from"]),
+                    row["file"],
+                    int(row["step"]),
+                    row["sha256"],
+                    int(row["bytes"]),
+                    int(row["modified"]),
+                    row["step_from"],
                 )
                 for row in csv.DictReader(file)
             ]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from reluscope.data.item_format import ItemFormat
-from reluscope.imports import call
+from reluscope.imports import call, in_one_line
 
 _COMPARED_ITEMS = 8
 
@@ -161,8 +161,7 @@ def _item(what: str, dataset: Any, index: int) -> tuple[NDArray, int | None, boo
         if hasattr(item, "detach"):  # a tensor
             item = item.detach().cpu().numpy()
     except Exception as error:  # a stranger's code may raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"{what}: item {index} cannot be read: {reason}") from error
+        raise ValueError(f"{what}: item {index} cannot be read: {in_one_line(error)}") from error
     if not isinstance(item, np.ndarray):
         raise ValueError(
             f"{what}: expected items that are a tensor, an array or a picture, or (x, label) of these, but item "

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reluscope.imports import call
+from reluscope.imports import call, in_one_line
 from reluscope.preactivations import counting_mode
 
 
@@ -37,7 +37,7 @@ def require_forward(path: str, network: nn.Module, images: Tensor) -> Any:
         with counting_mode(network):
             return network.train()(images)
     except Exception as error:  # a stranger's code may raise anything
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = in_one_line(error)
         raise ValueError(f"network {path}: the forward pass of images {list(images.shape)} raised {reason}") from error
 
 

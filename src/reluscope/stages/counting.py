@@ -16,6 +16,7 @@ from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
 from reluscope.data import ImageSet, load
+from reluscope.imports import in_one_line
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
 from reluscope.patterns import PatternCounts
@@ -98,8 +99,8 @@ def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int) -> li
     except Exception as error:
         if "import" not in run.spec.network:
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(f"network {run.spec.network['import']}: a forward pass raised {reason}") from error
+        path = run.spec.network["import"]
+        raise ValueError(f"network {path}: a forward pass raised {in_one_line(error)}") from error
 
 
 def _checkpoints(run: Run, shard: str, source: str) -> WeightsStore | CheckpointFiles:
