@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +94,56 @@ def test_what_is_not_given_is_nan_whatever_an_earlier_block_held(tmp_path: Path,
     store.finish({})
     losses = open_weights(tmp_path / "w.zarr").scalar("train_loss")
     np.testing.assert_array_equal(losses, np.where(STEPS < 100, 1.0, np.nan))
+
+
+@pytest.mark.parametrize(("has_spare_core", "steps"), [(True, 12), (False, 4)])
+def test_a_training_waits_for_a_slow_disk(tmp_path: Path, monkeypatch, has_spare_core, steps) -> None:
+    """For the oldest of three blocks of four, or, where it has all cores, for each block."""
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", 4)
+    monkeypatch.setattr(writer_module, "_has_spare_core", lambda _: has_spare_core)
+    disk, write_chunk = threading.Event(), writer_module._write_chunk
+    monkeypatch.setattr(writer_module, "_write_chunk", lambda *chunk: disk.wait(60) and write_chunk(*chunk))
+    store, dumped, waits = writer(tmp_path, network()), [], threading.Event()
+    wait = store._wait
+
+    def append_all() -> None:
+        for step in STEPS.tolist():
+            dumped.append(step)
+            store.append({"train_loss": step / 7}, {})
+        store.finish({})
+
+    def wait_and_tell(most: int) -> None:
+        if len(store._waiting) > most:
+            waits.set()
+        wait(most)
+
+    monkeypatch.setattr(store, "_wait", wait_and_tell)
+    training = threading.Thread(target=append_all)
+    training.start()
+    try:
+        assert waits.wait(60)
+        time.sleep(0.2)  # in which a training that does not wait dumps them all
+        assert len(dumped) == steps
+    finally:
+        disk.set()
+        training.join()
+    np.testing.assert_array_equal(open_weights(tmp_path / "w.zarr").scalar("train_loss"), STEPS / 7)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(1, True), (2, False), (3, False)])
+def test_a_training_with_as_many_threads_as_cores_leaves_none(monkeypatch, threads, expected) -> None:
+    monkeypatch.setattr(writer_module.os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert writer_module._has_spare_core(network()) is expected
+    assert writer_module._has_spare_core(network().to("meta"))  # as any that is not the processor
+
+
+def test_chunks_are_even_shares(tmp_path: Path, monkeypatch) -> None:
+    """Not two of 50 and one of 19, which would be compressed as if it had 50."""
+    monkeypatch.setattr(writer_module, "CHUNK_PARAMETERS", 50)
+    write(tmp_path)
+    assert open_weights(tmp_path / "w.zarr").layout.size("parameters") == 119
+    assert stores.open_store(tmp_path / "w.zarr", "weights")["parameters"].chunks == (40, 64)
 
 
 def test_it_loads_into_a_channels_last_network(tmp_path: Path) -> None:

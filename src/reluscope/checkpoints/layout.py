@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -91,16 +91,22 @@ def tensors_by_kind(network: nn.Module) -> dict[str, list[torch.Tensor]]:
     return found
 
 
-def flatten(tensors: Sequence[torch.Tensor], vector: NDArray[Any]) -> None:
-    """Copy tensors into a flat vector, one after the other in C order, bit for bit."""
-    if any(tensor.device.type != "cpu" for tensor in tensors):  # put together there, one transfer
+def flattener(tensors: Sequence[torch.Tensor]) -> Callable[[NDArray[Any]], None]:
+    """What copies the tensors, as they are when it is called, into a flat vector: in C order, bit for bit."""
+
+    def from_device(vector: NDArray[Any]) -> None:  # put together there, one transfer
         torch.from_numpy(vector).copy_(torch.cat([tensor.reshape(-1) for tensor in tensors]))
-        return
-    start = 0
-    for tensor in tensors:  # by NumPy: torch's threads would wait for those that compress, at each of many small copies
-        stop = start + tensor.numel()
-        vector[start:stop].reshape(tensor.shape)[...] = tensor.numpy()
-        start = stop
+
+    def from_memory(vector: NDArray[Any]) -> None:
+        for place, values in views:
+            vector[place].reshape(values.shape)[...] = values
+
+    if any(tensor.device.type != "cpu" for tensor in tensors):
+        return from_device
+    stops = np.cumsum([tensor.numel() for tensor in tensors]).tolist()
+    # by NumPy: torch's threads would wait for those that compress, at each of many small copies
+    views = [(slice(stop - t.numel(), stop), t.numpy()) for stop, t in zip(stops, tensors, strict=True)]
+    return from_memory
 
 
 def _tensors(network: nn.Module) -> list[tuple[str, str, torch.Tensor]]:

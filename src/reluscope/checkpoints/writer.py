@@ -1,11 +1,14 @@
 """Writing the weights store: every dumped step, a block of steps at a time, so that a killed training can go on.
 
-Blocks are compressed and written by a thread beside the training, in order; where it falls behind, the training waits.
+Blocks are compressed and written beside the training, in order; where that falls behind, the training waits. A training
+that has all cores waits for each block instead, while they compress it: threads that must meet at every operation lose
+more to a neighbour that takes one of their cores (README, "What dumping costs").
 """
 
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import time
 from collections import deque
@@ -16,19 +19,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import zarr
 from numpy.typing import NDArray
 from torch import nn
 
 from reluscope import stores
-from reluscope.checkpoints.layout import KINDS, Layout, flatten, tensors_by_kind
+from reluscope.checkpoints.layout import KINDS, Layout, flattener, tensors_by_kind
 from reluscope.files import remove, write_file
 
 BLOCK_STEPS = 128
 """Dumped steps a chunk: time is the fast axis, because neighbours in time resemble each other most. Half as many take
 1.3% more room at learning rate 0.1 and 3.5% at 0.001."""
 
-CHUNK_PARAMETERS = 1 << 16
-"""Parameters a chunk: 32 MB raw with 128 steps, so that a block is encoded and decoded by several threads."""
+CHUNK_PARAMETERS = 1 << 15
+"""Parameters a chunk, at most: 16 MB raw with 128 steps, so that a block is encoded and decoded by several threads."""
 
 SAVE_SECONDS = 60.0
 """A block that takes longer to fill is saved as far as it is, so that a kill costs a minute at most."""
@@ -69,13 +73,16 @@ class WeightsWriter:
         attributes: Mapping[str, Any],
     ) -> None:
         self._folder, self._final, self._steps, self._evaluated = folder, final, steps, evaluated
-        self._layout, self._tensors = Layout.of(network), tensors_by_kind(network)
+        self._layout = Layout.of(network)
+        self._copies = {kind: flattener(tensors) for kind, tensors in tensors_by_kind(network).items()}
         self._lock = stores.lock(folder, "training this run")
         self._store, self._state = folder / "weights.zarr", folder / "state.pt"
         self._state_of_optimizer: dict[str, torch.Tensor] = {}
         self._num_dumped = 0
         self._accuracies: list[float] = []
-        self._thread = ThreadPoolExecutor(1, "weights")
+        self._thread = ThreadPoolExecutor(1, "weights")  # takes the blocks in order
+        self._compressing = ThreadPoolExecutor(torch.get_num_threads(), "chunks")
+        self._most_waiting = BLOCKS_WAITING if _has_spare_core(network) else 0
         self._waiting: deque[Future[None]] = deque()
         self._spare: list[dict[str, NDArray[Any]]] = []  # blocks to fill again: fresh memory costs time at each touch
         self._has_failed = False
@@ -101,10 +108,10 @@ class WeightsWriter:
                 shape=(self._layout.size(kind), num_steps),
                 dimensions=(kind.removesuffix("s"), "step"),
                 dtype=dtype,
-                chunks=(min(max(self._layout.size(kind), 1), CHUNK_PARAMETERS), min(num_steps, BLOCK_STEPS)),
+                chunks=(_chunk_length(self._layout.size(kind)), min(num_steps, BLOCK_STEPS)),
                 # delta of order 2 along the flat chunk: time is its fast axis (0.575 of raw at learning rate 0.1);
                 # "classic" is what PCodec would choose for weights, without the search
-                pcodec={"level": 8, "mode_spec": "classic", "delta_spec": "try_consecutive", "delta_encoding_order": 2},
+                pcodec={"level": 7, "mode_spec": "classic", "delta_spec": "try_consecutive", "delta_encoding_order": 2},
                 attributes={"entries": self._layout.to_attributes(kind)},
             )
         stores.write_array(self._group, "step", self._steps, ("step",))
@@ -177,8 +184,8 @@ class WeightsWriter:
             WriteError: an earlier step could not be written.
         """
         row = self._num_dumped - self._block_start
-        for kind, tensors in self._tensors.items():
-            flatten(tensors, self._blocks[kind][row])
+        for kind, copy_to in self._copies.items():
+            copy_to(self._blocks[kind][row])
         for name, value in scalars.items():
             self._blocks[name][row] = value
         self._num_dumped += 1
@@ -196,14 +203,14 @@ class WeightsWriter:
         # not copied: rows that were dumped stay as they are until the whole block is written
         blocks = {name: block[: here - first] for name, block in self._blocks.items()}
         momenta = {name: tensor.detach().clone() for name, tensor in optimizer.items()}
-        self._wait(BLOCKS_WAITING - 1)
         self._waiting.append(self._thread.submit(self._write, blocks, first, here, list(self._accuracies), momenta))
+        self._wait(self._most_waiting)
         self._saved_at = time.monotonic()
         if is_full:
             self._start_block()
 
     def _wait(self, most: int) -> None:
-        """Until at most so many blocks wait; raises what went wrong with one."""
+        """Until at most so many blocks wait to be written; raises what went wrong with one."""
         while len(self._waiting) > most or (self._waiting and self._waiting[0].done()):
             self._waiting[0].result()
             self._waiting.popleft()
@@ -219,9 +226,17 @@ class WeightsWriter:
         if self._has_failed:
             return  # a later state must not promise what an earlier block failed to keep
         self._has_failed = True
+        chunks = []
         for name, block in blocks.items():
-            # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
-            stores.array_of(self._group, name)[..., first:here] = np.ascontiguousarray(block.T)
+            array = stores.array_of(self._group, name)
+            if block.ndim == 1:
+                array[first:here] = block
+                continue
+            for start in range(0, array.shape[0], array.chunks[0]):
+                rows = slice(start, start + array.chunks[0])
+                chunks.append(self._compressing.submit(_write_chunk, array, rows, slice(first, here), block))
+        for chunk in chunks:
+            chunk.result()
         if accuracies:
             stores.array_of(self._group, "test_accuracy")[: len(accuracies)] = np.array(accuracies)
         state = io.BytesIO()
@@ -249,5 +264,25 @@ class WeightsWriter:
         """Wait for what was handed to the thread, and let another process continue this run."""
         try:
             self._thread.shutdown()
+            self._compressing.shutdown()
         finally:
             self._lock.release()
+
+
+def _chunk_length(size: int) -> int:
+    """Parameters a chunk: even shares of `size`, because the last chunk is compressed in full length."""
+    num_chunks = max(-(-size // CHUNK_PARAMETERS), 1)
+    return max(-(-size // num_chunks), 1)
+
+
+def _write_chunk(array: zarr.Array, rows: slice, columns: slice, block: NDArray[Any]) -> None:
+    # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
+    array[rows, columns] = np.ascontiguousarray(block[:, rows].T)
+
+
+def _has_spare_core(network: nn.Module) -> bool:
+    """Whether the training leaves a core to others."""
+    if any(parameter.device.type != "cpu" for parameter in network.parameters()):
+        return True
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.get_num_threads() < cores
