@@ -159,7 +159,7 @@ class PatternCounts:
     @property
     def num_distinct(self) -> int:
         """Distinct patterns."""
-        return len(self.keys)
+        return len(self.counts)
 
     @property
     def largest_count(self) -> int:

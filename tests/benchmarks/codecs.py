@@ -1,15 +1,17 @@
-"""How small each lossless codec makes real counts, by the width of the keys.
+"""How small each lossless codec makes real counts, by the width of the keys, and what is said of their classes.
 
     python tests/benchmarks/codecs.py results/runs/resnet20-seed0
 
-Takes chunks of keys and counts as the run's counts stores hold them: of every layer at each counted step --chunks whole
-chunks, evenly spaced, or all patterns where they fill none. Gives for every option bits a key, or bits a count, at each
-step, and raw MB a second that one core encodes and decodes. "as stored" is what a counts store makes of the same
-chunks, checksums included. Whatever is decoded is compared with what was encoded.
+Takes chunks of each array as the run's counts stores hold them: of every layer at each counted step --chunks whole
+chunks, evenly spaced, or all values where they fill none. Arrays over patterns and classes are there where labels were
+counted. Gives for every option bits a value at each step, and raw MB a second that one core encodes and decodes. "as
+stored" is what a counts store makes of the same chunks, checksums included. Whatever is decoded is compared with what
+was encoded.
 
 "delta" takes the differences of neighbours, and "XOR" their bits that differ; PCodec takes differences by itself. Zarr
-has no codec for XOR: it is here to say what that costs. Shuffles reach over a whole chunk. "over the best" compares the
-bits of all steps together with those of the best option; "at one step, at most" each step's with the best there.
+has no codec for XOR: it is here to say what that costs. Shuffles reach over a whole chunk. PCodec takes no bytes and is
+given 16-bit copies of them. "over the best" compares the bits of all steps together with those of the best option; "at
+one step, at most" each step's with the best there.
 
 Prints Markdown tables; --results writes them, and all numbers as JSON, to a folder.
 """
@@ -76,10 +78,13 @@ class Option:
     after: Callable[[Values], Values] = unchanged
 
     def encode(self, values: Values) -> bytes:
-        return bytes(self.codec.encode(self.before(values)))
+        return bytes(self.codec.encode(self.before(values.astype(self._dtype(values.dtype), copy=False))))
 
     def decode(self, data: bytes, dtype: np.dtype[Any]) -> Values:
-        return self.after(np.frombuffer(self.codec.decode(data), dtype))
+        return self.after(np.frombuffer(self.codec.decode(data), self._dtype(dtype))).astype(dtype, copy=False)
+
+    def _dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        return np.dtype(np.uint16) if isinstance(self.codec, PCodec) and dtype.itemsize == 1 else dtype
 
 
 def options(itemsize: int) -> dict[str, Option]:
@@ -93,7 +98,8 @@ def options(itemsize: int) -> dict[str, Option]:
     found = {name: Option(PCodec(**settings)) for name, settings in pcodecs.items()}
     found["XOR + PCodec 8"] = Option(PCodec(), xor, unxor)
     for name, *pair in (("", unchanged, unchanged), ("delta + ", delta, undelta), ("XOR + ", xor, unxor)):
-        found[f"{name}zstd 3"] = Option(Zstd(3), *pair)
+        for level in (3, 9):
+            found[f"{name}zstd {level}"] = Option(Zstd(level), *pair)
         for shuffle, kind in ((Blosc.SHUFFLE, "shuffle"), (Blosc.BITSHUFFLE, "bitshuffle")):
             for clevel, level in ((2, 3), (5, 9), (9, 22)):
                 if level < 22 or (name, kind) in {("", "shuffle"), ("XOR + ", "bitshuffle")}:  # the slow level
@@ -110,19 +116,22 @@ def chunks_of(values: Values, number: int) -> list[Values]:
 
 
 def chunks_by_kind(store: CountsStore, index: int, number: int) -> dict[str, list[Values]]:
-    """Chunks of keys and of counts at one counted step, by "<keys or counts>, <bits of a key> bits"."""
+    """Chunks of the arrays at one counted step, by "<array>, <bits of a key>-bit keys"."""
     found: dict[str, list[Values]] = {}
     for layer in range(len(store.layer_names)):
-        patterns = store.at(index, layer)
-        kept = patterns.counts.astype(np.uint32)  # as the store has them
-        for name, values in (("keys", patterns.keys), ("counts", kept)):
+        patterns = store.at(index, layer, classes=True)
+        arrays = {"keys": patterns.keys, "counts": patterns.counts.astype(np.uint32)}  # as the store has them
+        if (classes := patterns.classes) is not None:
+            arrays["num_classes_of"], arrays["class_index"] = classes.num_classes_of, classes.index
+            arrays["class_counts"] = classes.counts
+        for name, values in arrays.items():
             kind = f"{name}, {patterns.keys.dtype.itemsize * 8}-bit keys"
             found.setdefault(kind, []).extend(chunks_of(values, number))
     return dict(sorted(found.items(), reverse=True))
 
 
 def measure(option: Option, chunks: list[Values]) -> dict[str, float]:
-    """Bits a number, and raw MB a second, of one core, encoding and decoding."""
+    """Bits a value, and raw MB a second, of one core, encoding and decoding."""
     start = time.process_time()
     encoded = [option.encode(chunk) for chunk in chunks]
     between = time.process_time()

@@ -85,7 +85,7 @@ def _make_run(config: dict[str, Any], name: str) -> None:
     for shard, store in zip(run.shards, counted, strict=True):
         count_shard(run, shard, paths.weights(name), store, threads=1)
     for measure, spec in study.measures_of(name).items():
-        measure_run(spec, counted, paths.measure(name, measure))
+        measure_run({paths.measure(name, measure): spec}, counted)
 
 
 def work(config: dict[str, Any], folder: Path, warm_up: Path, names: list[str], ready: Any, go: Any) -> None:

@@ -146,6 +146,20 @@ def test_chunks_are_even_shares(tmp_path: Path, monkeypatch) -> None:
     assert stores.open_store(tmp_path / "w.zarr", "weights")["parameters"].chunks == (40, 64)
 
 
+def test_a_block_of_a_large_network_has_fewer_steps(tmp_path: Path, monkeypatch) -> None:
+    """A step is 119 parameters, 10 statistics and 1 counter, 524 bytes: five fit, and four are a power of two."""
+    monkeypatch.setattr(writer_module, "BLOCK_BYTES", 5 * 524 + 523)
+    expected = write(tmp_path)
+    store, net = open_weights(tmp_path / "w.zarr"), network()
+    assert stores.open_store(tmp_path / "w.zarr", "weights")["parameters"].chunks == (119, 4)
+    for step in (0, 6, 8, 148):
+        store.load_into(net, step)
+        assert bits(net) == expected[step]
+    monkeypatch.setattr(writer_module, "BLOCK_BYTES", 1)
+    write(tmp_path / "more")
+    assert stores.open_store(tmp_path / "more/w.zarr", "weights")["parameters"].chunks == (119, 1)
+
+
 def test_it_loads_into_a_channels_last_network(tmp_path: Path) -> None:
     expected = write(tmp_path)
     net = network().to(memory_format=torch.channels_last)

@@ -38,7 +38,7 @@ def test_measures_are_those_of_the_workflow(counts: Path, tmp_path: Path, bytes_
     assert cli.main(command) == 0
     assert capsys.readouterr().out == f"{store}\n"
     spec = MeasureSpec("occupancy", {"slots": 5000}, open_counts(counts).steps)
-    measure_run(spec, [str(counts)], str(tmp_path / "workflow.zarr"))
+    measure_run({str(tmp_path / "workflow.zarr"): spec}, [str(counts)])
     assert bytes_below(store) == bytes_below(tmp_path / "workflow.zarr")
     assert xarray.open_zarr(store).attrs["options"] == {"slots": 5000}
 

@@ -126,6 +126,22 @@ def test_samples_come_back_with_the_exact_numbers_of_all(tmp_path: Path, monkeyp
         assert_same_sample(store.at(-1, layer), sampled_counts_of(110)[layer])
 
 
+def test_keys_are_read_when_asked_for(tmp_path: Path, monkeypatch) -> None:
+    """Once, of all steps that are read at a time; many measures do without."""
+    store, reads, read = open_counts(write(tmp_path, [0, 1, 5])), [], stores.read
+    monkeypatch.setattr(stores, "read", lambda array, *a, **k: reads.append(array.basename) or read(array, *a, **k))
+    rows = [*store.over_time(0), store.at(0, layer=0)]
+    for row in rows:
+        assert row.num_distinct == len(row.counts)
+        assert row.entropy > 0
+        assert repr(row)
+    assert reads.count("keys") == 0
+    assert all(len(row.keys) == len(row.keys) == row.num_distinct for row in rows)
+    assert reads.count("keys") == 2
+    replaced = replace(store.at(0, layer=0), layer_name="other")
+    np.testing.assert_array_equal(replaced.keys, rows[0].keys)
+
+
 def test_a_store_of_samples_says_so_and_counts_all(tmp_path: Path) -> None:
     full, sampled = write(tmp_path / "a", [0, 3]), write(tmp_path / "b", [0, 3], sampled_counts_of, sample="1/16")
     whole, part = xarray.open_zarr(full), xarray.open_zarr(sampled)
@@ -171,7 +187,7 @@ def test_each_width_reads_back_bit_for_bit_in_xarray_and_notices_damage(tmp_path
         data[len(data) // 2] ^= 1
         chunk.write_bytes(data)
         with pytest.raises(stores.StoreError, match=rf"/{name}, step 0, is damaged \(Stored and computed checksum do"):
-            open_counts(path).at(0, layer)
+            getattr(open_counts(path).at(0, layer), name)
         data[len(data) // 2] ^= 1
         chunk.write_bytes(data)
 

@@ -62,7 +62,7 @@ def test_totals_are_those_of_the_count_without_labels(made: dict[Any, str], labe
 
 def test_a_measure_of_classes_has_a_value_for_each(made: dict[Any, str], tmp_path: Path) -> None:
     spec = MeasureSpec("entropy_of_each_class", {}, STEPS[1:])
-    measure_run(spec, [made[True]], str(tmp_path / "m.zarr"))
+    measure_run({str(tmp_path / "m.zarr"): spec}, [made[True]])
     dataset = xarray.open_zarr(tmp_path / "m.zarr")
     assert dataset.entropy_of_each_class.dims == ("step", "layer", "class")
     assert dataset.class_name.values.tolist() == [str(digit) for digit in range(10)]
@@ -74,7 +74,7 @@ def test_a_measure_of_classes_has_a_value_for_each(made: dict[Any, str], tmp_pat
 
 def test_shuffled_labels_say_less_than_the_true_ones(made: dict[Any, str]) -> None:
     information, shuffled = (
-        compute(MeasureSpec(name, {}, STEPS), open_counts(made["shuffled"])).values
+        compute([MeasureSpec(name, {}, STEPS)], open_counts(made["shuffled"]))[0].values
         for name in ("mutual_information", "mutual_information_of_shuffled_labels")
     )
     assert information.shape == (3, 7)
@@ -85,7 +85,9 @@ def test_shuffled_labels_say_less_than_the_true_ones(made: dict[Any, str]) -> No
 
 def test_other_measures_are_the_same_as_without_labels(made: dict[Any, str]) -> None:
     for name in ("entropy", "weighted_jaccard_to_initial"):
-        plain, by_class = (compute(MeasureSpec(name, {}, STEPS), open_counts(made[kind])) for kind in (False, True))
+        plain, by_class = (
+            compute([MeasureSpec(name, {}, STEPS)], open_counts(made[kind]))[0] for kind in (False, True)
+        )
         np.testing.assert_array_equal(plain.values, by_class.values)
 
 
@@ -93,7 +95,7 @@ def test_other_measures_are_the_same_as_without_labels(made: dict[Any, str]) -> 
 def test_a_measure_of_what_was_not_counted_is_refused(made: dict[Any, str], labels, needed: str) -> None:
     name = "mutual_information" if needed == "true" else "mutual_information_of_shuffled_labels"
     with pytest.raises(ValueError, match=f"^{name}: needs counting.labels: {needed}, which these counts were made wit"):
-        compute(MeasureSpec(name, {}, STEPS), open_counts(made[labels]))
+        compute([MeasureSpec(name, {}, STEPS)], open_counts(made[labels]))[0]
 
 
 def test_a_measure_may_need_the_shuffled_labels_alone(made: dict[Any, str], monkeypatch) -> None:
@@ -104,5 +106,5 @@ def test_a_measure_may_need_the_shuffled_labels_alone(made: dict[Any, str], monk
     monkeypatch.setattr("reluscope.measures.find", lambda name: Measure(name, joint, needs))
     monkeypatch.setattr("reluscope.measures.check_labels", lambda name, labels: None)
     monkeypatch.setattr("reluscope.measures.is_per_class", lambda name, options: False)
-    values = compute(MeasureSpec("joint", {}, STEPS), open_counts(made["shuffled"])).values
+    values = compute([MeasureSpec("joint", {}, STEPS)], open_counts(made["shuffled"]))[0].values
     assert (values > 0).all()

@@ -40,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
             stores = [paths.counts(run.name, shard) for shard in run.shards]
             count_shard(run, next(iter(run.shards)), paths.weights(run.name), stores[0], threads=1)
             for name, spec in made.measures_of(run.name).items():
-                measure_run(spec, stores, paths.measure(run.name, name))
+                measure_run({paths.measure(run.name, name): spec}, stores)
         yield made
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from reluscope import figures, paths
+from reluscope import figures, paths, stores
 from reluscope.checkpoints import open_weights
 from reluscope.counts import open_counts
 from reluscope.data import load
@@ -39,7 +39,7 @@ ESTIMATED = ["weighted_jaccard_to_initial", "jaccard_to_final", "pattern_changes
 
 
 def measured(name: str, counted: list[str], steps: np.ndarray = STEPS) -> np.ndarray:
-    return compute(MeasureSpec(name, {}, steps), open_counts(*counted)).values
+    return compute([MeasureSpec(name, {}, steps)], open_counts(*counted))[0].values
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_a_measure_gets_what_its_parameters_ask_for(counted: list[str]) -> None:
 
 
 def test_measured_options_and_origin_are_kept(counted: list[str], tmp_path: Path) -> None:
-    measure_run(MeasureSpec("occupancy", {"slots": 50}, STEPS), counted, str(tmp_path / "m.zarr"))
+    measure_run({str(tmp_path / "m.zarr"): MeasureSpec("occupancy", {"slots": 50}, STEPS)}, counted)
     series = open_series(tmp_path / "m.zarr")
     assert series.step.tolist() == [0, 1, 2, 3, 4]
     assert series.epoch.tolist() == [0, 0.25, 0.5, 0.75, 1]
@@ -132,8 +132,33 @@ def test_some_steps_are_compared_among_themselves(counted: list[str]) -> None:
     )
 
 
+def test_one_pass_gives_every_measure_what_it_gets_alone(counted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each at its own steps; what several need is read once."""
+    specs = [
+        MeasureSpec("weighted_jaccard_to_previous", {}, np.array([0, 3, 4])),
+        MeasureSpec("entropy", {}, STEPS),
+        MeasureSpec("appeared", {}, STEPS[1:3]),
+        MeasureSpec("jaccard_to_final", {}, STEPS),
+        MeasureSpec("weighted_jaccard_to_initial", {}, STEPS[2:]),
+    ]
+    alone = [compute([spec], open_counts(*counted))[0] for spec in specs]
+    store, reads, read = open_counts(*counted), [], stores.read
+
+    def noted(array: Any, selection: Any = ..., **more: Any) -> Any:
+        if array.basename in ("keys", "counts"):
+            reads.append((str(array.store_path), str(selection)))
+        return read(array, selection, **more)
+
+    monkeypatch.setattr(stores, "read", noted)
+    for series, expected in zip(compute(specs, store), alone, strict=True):
+        assert (series.measure, series.step.tolist()) == (expected.measure, expected.step.tolist())
+        np.testing.assert_array_equal(series.values, expected.values)
+    assert len(reads) == len(set(reads))
+    assert len(reads) >= 2 * 2 * len(store.layer_names)  # keys and counts of either shard
+
+
 def test_a_figure_takes_its_own_steps(counted: list[str]) -> None:
-    series = compute(MeasureSpec("entropy", {}, STEPS), open_counts(*counted))
+    series = compute([MeasureSpec("entropy", {}, STEPS)], open_counts(*counted))[0]
     shown = at_steps(series, np.array([1, 4]))
     assert (shown.step.tolist(), shown.epoch.tolist()) == ([1, 4], [0.25, 1.0])
     np.testing.assert_array_equal(shown.values, series.values[[1, 4]])
@@ -146,8 +171,8 @@ def test_a_figure_is_drawn_from_the_stores_of_all_its_seeds(
     figure = {"runs": ["a"], "measures": ["entropy", "appeared"], "steps": {"every": 2}, "time": "step"}
     runs = {"a": {"network": "resnet8", "title": "A", "seeds": [0, 1], "steps": {"every": 1}}}
     study = Study.from_config({**CONFIG, "runs": runs, "figures": {"f": figure}})
-    entropy = compute(MeasureSpec("entropy", {}, STEPS), open_counts(*counted))
-    appeared = compute(MeasureSpec("appeared", {}, STEPS[::2]), open_counts(*counted))
+    entropy = compute([MeasureSpec("entropy", {}, STEPS)], open_counts(*counted))[0]
+    appeared = compute([MeasureSpec("appeared", {}, STEPS[::2])], open_counts(*counted))[0]
     for seed in range(2):
         write_series(entropy, Path(paths.measure(f"a-seed{seed}", "entropy")), {})
         write_series(appeared, Path(paths.measure(f"a-seed{seed}", "appeared.f")), {})
@@ -194,7 +219,7 @@ def test_samples_of_real_counts_are_the_counts_of_their_patterns(counted: list[s
 def test_measures_of_samples_are_exact_or_within_their_standard_error(counted: list[str], sampled: list[str]) -> None:
     deviations = []
     for name in EXACT + ESTIMATED:
-        exact, of_sample = (compute(MeasureSpec(name, {}, STEPS), open_counts(*s)) for s in (counted, sampled))
+        exact, of_sample = (compute([MeasureSpec(name, {}, STEPS)], open_counts(*s))[0] for s in (counted, sampled))
         assert exact.standard_error is None
         error = of_sample.standard_error
         assert error is not None
@@ -207,7 +232,7 @@ def test_measures_of_samples_are_exact_or_within_their_standard_error(counted: l
 
 
 def test_a_measure_of_samples_is_kept_with_its_standard_error(sampled: list[str], tmp_path: Path) -> None:
-    measure_run(MeasureSpec("appeared", {}, STEPS), sampled, str(tmp_path / "m.zarr"))
+    measure_run({str(tmp_path / "m.zarr"): MeasureSpec("appeared", {}, STEPS)}, sampled)
     series = open_series(tmp_path / "m.zarr")
     assert series.standard_error is not None
     assert np.isnan(series.standard_error[0]).all()

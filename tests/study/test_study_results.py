@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stores = [paths.counts(run.name, shard) for shard in run.shards]
         for shard, store in zip(run.shards, stores, strict=True):
             count_shard(run, shard, paths.weights(run.name), store, threads=1)
-        measure_run(made.measures_of(run.name)["occupancy"], stores, paths.measure(run.name, "occupancy"))
+        measure_run({paths.measure(run.name, "occupancy"): made.measures_of(run.name)["occupancy"]}, stores)
     return folder
 
 

@@ -88,7 +88,7 @@ CHANGES = {
         measures(*RUNS, names=["weighted_jaccard_to_final"]) | FIGURE,
     ),
     "a helper of all measures": Change(
-        edit("src/reluscope/patterns.py", "return len(self.keys)", "return 0 + len(self.keys)"),
+        edit("src/reluscope/patterns.py", "return len(self.counts)", "return 0 + len(self.counts)"),
         measures(*RUNS) | FIGURE,
     ),
     "a figure": Change(edit_source("figures/heatmaps.py"), FIGURE),

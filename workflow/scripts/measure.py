@@ -7,4 +7,4 @@ with logged(snakemake.log[0]):
     from reluscope.study import Study
 
     measures = Study.from_config(snakemake.config, files_as_listed=True).measures_of(snakemake.wildcards.run)
-    measure_run(measures[snakemake.wildcards.measure], snakemake.input.shards, snakemake.output[0])
+    measure_run({snakemake.output[0]: measures[snakemake.wildcards.measure]}, snakemake.input.shards)

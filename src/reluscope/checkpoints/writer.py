@@ -28,8 +28,11 @@ from reluscope.checkpoints.layout import KINDS, Layout, flattener, tensors_by_ki
 from reluscope.files import remove, write_file
 
 BLOCK_STEPS = 128
-"""Dumped steps a chunk: time is the fast axis, because neighbours in time resemble each other most. Half as many take
-1.3% more room at learning rate 0.1 and 3.5% at 0.001."""
+"""Dumped steps a chunk, at most: time is the fast axis, because neighbours in time resemble each other most. Half as
+many take 1.3% more room at learning rate 0.1 and 3.5% at 0.001."""
+
+BLOCK_BYTES = 1 << 29
+"""Memory of a block, at most: a larger network, as ResNet-18 with 45 MB a step, has fewer steps a block."""
 
 CHUNK_PARAMETERS = 1 << 15
 """Parameters a chunk, at most: 16 MB raw with 128 steps, so that a block is encoded and decoded by several threads."""
@@ -38,7 +41,7 @@ SAVE_SECONDS = 60.0
 """A block that takes longer to fill is saved as far as it is, so that a kill costs a minute at most."""
 
 BLOCKS_WAITING = 2
-"""Blocks that may wait to be written, the one being written included: 140 MB each for ResNet-20."""
+"""Blocks that may wait to be written, the one being written included, beside the one that fills."""
 
 SCALARS = ("learning_rate", "train_loss", "train_accuracy")
 """Kept for each dumped step."""
@@ -74,6 +77,7 @@ class WeightsWriter:
     ) -> None:
         self._folder, self._final, self._steps, self._evaluated = folder, final, steps, evaluated
         self._layout = Layout.of(network)
+        self._block_steps = _block_steps(self._layout)
         self._copies = {kind: flattener(tensors) for kind, tensors in tensors_by_kind(network).items()}
         self._lock = stores.lock(folder, "training this run")
         self._store, self._state = folder / "weights.zarr", folder / "state.pt"
@@ -108,7 +112,7 @@ class WeightsWriter:
                 shape=(self._layout.size(kind), num_steps),
                 dimensions=(kind.removesuffix("s"), "step"),
                 dtype=dtype,
-                chunks=(_chunk_length(self._layout.size(kind)), min(num_steps, BLOCK_STEPS)),
+                chunks=(_chunk_length(self._layout.size(kind)), min(num_steps, self._block_steps)),
                 # delta of order 2 along the flat chunk: time is its fast axis (0.575 of raw at learning rate 0.1);
                 # "classic" is what PCodec would choose for weights, without the search
                 pcodec={"level": 7, "mode_spec": "classic", "delta_spec": "try_consecutive", "delta_encoding_order": 2},
@@ -146,15 +150,15 @@ class WeightsWriter:
                 block[: here - first] = stores.read(array, (..., slice(first, here)), steps=self._steps[first:here]).T
 
     def _start_block(self) -> None:
-        self._block_start = self._num_dumped // BLOCK_STEPS * BLOCK_STEPS
+        self._block_start = self._num_dumped // self._block_steps * self._block_steps
         self._blocks = self._spare.pop() if self._spare else self._new_block()
         for name in SCALARS:
             self._blocks[name].fill(np.nan)
 
     def _new_block(self) -> dict[str, NDArray[Any]]:
-        sizes = {kind: (BLOCK_STEPS, self._layout.size(kind)) for kind in KINDS}
+        sizes = {kind: (self._block_steps, self._layout.size(kind)) for kind in KINDS}
         tensors = {kind: np.zeros(sizes[kind], dtype) for kind, (dtype, _) in KINDS.items()}
-        return tensors | {name: np.zeros(BLOCK_STEPS) for name in SCALARS}
+        return tensors | {name: np.zeros(self._block_steps) for name in SCALARS}
 
     @property
     def resume_step(self) -> int | None:
@@ -189,7 +193,7 @@ class WeightsWriter:
         for name, value in scalars.items():
             self._blocks[name][row] = value
         self._num_dumped += 1
-        if row + 1 == BLOCK_STEPS or time.monotonic() - self._saved_at > SAVE_SECONDS:
+        if row + 1 == self._block_steps or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self._save(optimizer)
 
     def append_accuracy(self, accuracy: float) -> None:
@@ -199,7 +203,7 @@ class WeightsWriter:
     def _save(self, optimizer: Mapping[str, torch.Tensor]) -> None:
         """Hand what the block holds to the thread, with everything that a training needs to go on from here."""
         first, here = self._block_start, self._num_dumped
-        is_full = here - first == BLOCK_STEPS
+        is_full = here - first == self._block_steps
         # not copied: rows that were dumped stay as they are until the whole block is written
         blocks = {name: block[: here - first] for name, block in self._blocks.items()}
         momenta = {name: tensor.detach().clone() for name, tensor in optimizer.items()}
@@ -242,7 +246,7 @@ class WeightsWriter:
         state = io.BytesIO()
         torch.save({"num_dumped": here, "optimizer": dict(momenta)}, state)
         write_file(self._state, state.getbuffer())
-        if here - first == BLOCK_STEPS:
+        if here - first == self._block_steps:
             self._spare.append(blocks)
         self._has_failed = False
 
@@ -267,6 +271,13 @@ class WeightsWriter:
             self._compressing.shutdown()
         finally:
             self._lock.release()
+
+
+def _block_steps(layout: Layout) -> int:
+    """Steps a block: a power of two where `BLOCK_BYTES` limits them."""
+    bytes_of_step = sum(layout.size(kind) * dtype.itemsize for kind, (dtype, _) in KINDS.items())
+    fitting = max(BLOCK_BYTES // max(bytes_of_step, 1), 1)
+    return min(BLOCK_STEPS, 1 << fitting.bit_length() - 1)
 
 
 def _chunk_length(size: int) -> int:

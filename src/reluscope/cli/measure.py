@@ -72,10 +72,9 @@ def run(options: argparse.Namespace) -> int:
     for output in outputs.values():
         if output.exists():
             raise stores.StoreError(f"--output: {output} is there already; choose another name, or delete it")
-    for name, output in outputs.items():
-        spec = MeasureSpec(name, given[name], counts.steps)
-        measure_run(spec, options.counts, str(output), progress=True)
-        print(output)
+    wanted = {str(output): MeasureSpec(name, given[name], counts.steps) for name, output in outputs.items()}
+    measure_run(wanted, options.counts, progress=True)
+    print(*wanted, sep="\n")
     return 0
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -90,12 +90,14 @@ class CountsStore:
                 rows = rows[len(taken) :]
                 span = slice(start, int(indptr[taken[-1] + 1]))
                 steps = here[[taken[0], taken[-1]]]
-                read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
-                counted = []
-                for row in taken:
+                # of all that are taken at once, when one of them is asked for them
+                read_keys = cache(partial(stores.read, keys, span, steps=steps))
+                read_counts = stores.read(counts, span, steps=steps)
+                of_classes = self._classes(shard, layer, taken) if classes else [{}] * len(taken)
+                for row, of_class in zip(taken, of_classes, strict=True):
                     part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
-                    counted.append(self._counts(layer, read_keys[part], read_counts[part], about, exact, row))
-                yield from self._with_classes(counted, shard, layer, taken) if classes else counted
+                    keys_of_row = partial(_part, read_keys, part)
+                    yield self._counts(layer, keys_of_row, read_counts[part], {**about, **of_class}, exact, row)
 
     def at(self, index: int, layer: int, *, classes: bool = False) -> Counts:
         """One layer's counts at the `index`-th counted step; negative indices count from the end.
@@ -110,16 +112,17 @@ class CountsStore:
         keys, counts, indptr = self._arrays(shard, layer)
         span = slice(int(indptr[row]), int(indptr[row + 1]))
         steps = self.steps[index : index + 1]
-        read_keys, read_counts = (stores.read(array, span, steps=steps) for array in (keys, counts))
+        read_keys = partial(stores.read, keys, span, steps=steps)
+        read_counts = stores.read(counts, span, steps=steps)
+        of_class = self._classes(shard, layer, [row])[0] if classes else {}
         about, exact = self._about(shard, layer), self._exact(shard, layer)
-        counted = self._counts(layer, read_keys, read_counts, about, exact, row)
-        return self._with_classes([counted], shard, layer, [row])[0] if classes else counted
+        return self._counts(layer, read_keys, read_counts, {**about, **of_class}, exact, row)
 
-    def _with_classes(self, counted: Sequence[Counts], shard: int, layer: int, rows: Sequence[int]) -> list[Counts]:
-        """The counts of a shard's rows with those per class, which few ask for, where there are some."""
+    def _classes(self, shard: int, layer: int, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """What a shard's rows say of the classes, which few ask for; nothing where there are none."""
         group = self._group(shard, layer)
         if self.class_names is None:
-            return list(counted)
+            return [{} for _ in rows]
         first, last = rows[0], rows[-1] + 1
         indptr, class_indptr = _values(group, "indptr"), _values(group, "class_indptr")
         shuffled = _values(group, SHUFFLED) if SHUFFLED in group else None
@@ -129,16 +132,15 @@ class CountsStore:
             stores.read(stores.array_of(group, name), span, steps=steps)
             for name, span in (("num_classes_of", patterns), ("class_index", pairs), ("class_counts", pairs))
         )
-        completed: list[Counts] = []
-        for counts_of_row, row in zip(counted, rows, strict=True):
+        of_rows: list[dict[str, Any]] = []
+        for row in rows:
             here, there = (
                 slice(int(ends[row] - ends[first]), int(ends[row + 1] - ends[first])) for ends in (indptr, class_indptr)
             )
             classes = ClassCounts(len(self.class_names), num_classes_of[here], index[there], counts[there])
             entropy = None if shuffled is None else float(shuffled[row])
-            assert isinstance(counts_of_row, PatternCounts)  # labels do not go with samples
-            completed.append(dataclasses.replace(counts_of_row, classes=classes, shuffled_joint_entropy=entropy))
-        return completed
+            of_rows.append({"classes": classes, "shuffled_joint_entropy": entropy})
+        return of_rows
 
     def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
         group = self._group(shard, layer)
@@ -161,15 +163,15 @@ class CountsStore:
     def _counts(
         self,
         layer: int,
-        keys: NDArray[Any],
+        read_keys: Callable[[], NDArray[Any]],
         counts: NDArray[Any],
         about: dict[str, Any],
         exact: dict[str, NDArray[Any]],
         row: int,
     ) -> Counts:
-        kept = PatternCounts(
+        kept = _StoredCounts(
             layer_name=self.layer_names[layer],
-            keys=keys,
+            keys=read_keys,
             counts=counts.astype(np.int64),
             num_channels=int(self.num_channels[layer]),
             height=int(self.height[layer]),
@@ -187,6 +189,19 @@ class CountsStore:
         )
 
 
+class _StoredCounts(PatternCounts):
+    """Patterns whose keys, which are most of a store and which many measures do without, are read when asked for."""
+
+    def __init__(self, *, keys: NDArray[Any] | Callable[[], NDArray[Any]], **others: Any) -> None:
+        super().__init__(keys=keys, **others)  # type: ignore[arg-type]
+        if callable(keys):
+            self.__dict__["_read_keys"] = self.__dict__.pop("keys")
+
+    @cached_property
+    def keys(self) -> NDArray[Any]:  # type: ignore[override]
+        return self.__dict__.pop("_read_keys")()  # type: ignore[no-any-return]
+
+
 def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:
     """Open the shards of one run, in any order, as one.
 
@@ -194,6 +209,10 @@ def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:
         StoreError: one is missing or unfinished, they do not belong to one run, or have steps in common.
     """
     return CountsStore(*paths)
+
+
+def _part(read: Callable[[], NDArray[Any]], part: slice) -> NDArray[Any]:
+    return read()[part]
 
 
 def _values(group: zarr.Group, name: str) -> NDArray[Any]:

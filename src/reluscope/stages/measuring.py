@@ -1,4 +1,4 @@
-"""Stage three, first half: compute one measure of a run."""
+"""Stage three, first half: compute measures of a run, several in one pass over its counts."""
 
 from __future__ import annotations
 
@@ -17,71 +17,113 @@ from reluscope.series import MeasureSeries, write_series
 from reluscope.study import MeasureSpec, measuring_settings
 
 
-def measure_run(spec: MeasureSpec, shards: Sequence[str], output: str, *, progress: bool = False) -> None:
-    """Compute a measure at each of its steps and at every layer of a run, and write it to `output`.
+def measure_run(wanted: Mapping[str, MeasureSpec], shards: Sequence[str], *, progress: bool = False) -> None:
+    """Compute measures, each at its steps and at every layer of a run, and write the stores.
 
     Args:
+        wanted: the measures by the paths of their stores.
         shards: all counts stores of the run.
         progress: show a bar over the layers and steps, if standard error is a terminal.
     """
     counts = open_counts(*shards)
-    series = compute(spec, counts, progress=progress)
-    wanted = ("run", "training", "checkpoints", "batch_size", "sample", "labels", "versions")
-    kept = {key: counts.attributes[key] for key in wanted if key in counts.attributes}
-    write_series(series, Path(output), {**measuring_settings(spec), **kept})
+    series = compute(list(wanted.values()), counts, progress=progress)
+    names = ("run", "training", "checkpoints", "batch_size", "sample", "labels", "versions")
+    kept = {name: counts.attributes[name] for name in names if name in counts.attributes}
+    for (output, spec), computed in zip(wanted.items(), series, strict=True):
+        write_series(computed, Path(output), {**measuring_settings(spec), **kept})
 
 
-def compute(spec: MeasureSpec, counts: CountsStore, *, progress: bool = False) -> MeasureSeries:
-    """A measure of a run over time and layers; NaN where it needs the step before the first.
+def compute(specs: Sequence[MeasureSpec], counts: CountsStore, *, progress: bool = False) -> list[MeasureSeries]:
+    """Measures of a run over time and layers; NaN where one needs the step before its first.
+
+    Each layer's counts of a step are read once, and given to every measure of that step.
 
     Raises:
-        ValueError: it needs classes, and none were counted.
+        ValueError: one needs classes, and none were counted.
     """
-    try:
-        measures.check_labels(spec.function, counts.attributes.get("labels", False))
-    except ValueError as error:
-        raise ValueError(f"{spec.function}: {error}, which these counts were made without") from error
-    measure = measures.find(spec.function)
-    chosen = np.isin(counts.steps, spec.steps)
-    by_class = bool(measure.needs & measures.OF_CLASSES)
-    num_steps, num_layers = int(chosen.sum()), len(counts.layer_names)
-    per_class = (len(counts.class_names or []),) if measures.is_per_class(spec.function, spec.options) else ()
-    values = np.full((num_steps, num_layers, *per_class), np.nan)
-    errors = np.full((num_steps, num_layers), np.nan)
-    ends = {"initial": 0, "final": len(counts.steps) - 1}
-    bar = tqdm(total=errors.size, desc=spec.function, unit="value", disable=None if progress else True)
-    for layer in range(num_layers):
-        needed = {need: index for need, index in ends.items() if need in measure.needs}
-        read = {index: counts.at(index, layer, classes=by_class) for index in set(needed.values())}
-        given = {need: read[index] for need, index in needed.items()}
-        for row, now in enumerate(_over_time(counts, layer, chosen, read, classes=by_class)):
-            of_classes = {name: getattr(now, name) for name in measure.needs & measures.OF_CLASSES}
-            if "previous" not in measure.needs or row > 0:
-                result = measure.function(counts=now, **of_classes, **given, **spec.options)
-                if isinstance(result, Estimate):
-                    values[row, layer], errors[row, layer] = result.value, result.standard_error
-                else:
-                    values[row, layer], errors[row, layer] = result, 0.0
-            if "previous" in measure.needs:
-                given["previous"] = now
-            bar.update()
+    computations = [_Computation(spec, counts) for spec in specs]
+    by_class = any(one.needs & measures.OF_CLASSES for one in computations)
+    chosen = np.any([one.chosen for one in computations], axis=0)
+    total = len(counts.layer_names) * sum(int(one.chosen.sum()) for one in computations)
+    name = specs[0].function if len(specs) == 1 else f"{len(specs)} measures"
+    bar = tqdm(total=total, desc=name, unit="value", disable=None if progress else True)
+    for layer in range(len(counts.layer_names)):
+        ends = {end for one in computations for end in one.ends.values()}
+        read = {index: counts.at(index, layer, classes=by_class) for index in ends}
+        for one in computations:
+            one.begin(layer, read)
+        for index, now in _over_time(counts, layer, chosen, read, classes=by_class):
+            for one in computations:
+                if one.chosen[index]:
+                    one.take(now)
+                    bar.update()
     bar.close()
-    return MeasureSeries(
-        spec.function,
-        values,
-        counts.steps[chosen],
-        counts.epochs[chosen],
-        counts.layer_names,
-        counts.stage,
-        errors if counts.one_in > 1 else None,
-        counts.class_names if per_class else None,
-    )
+    return [one.series() for one in computations]
+
+
+class _Computation:
+    """One measure of a run, which is given one layer's counts after the other, and of each layer step after step.
+
+    Attributes:
+        needs: what the measure takes beside the counts.
+        ends: of these the first and the last counted step, by their indices.
+        chosen: the steps at which it is computed, shape [step].
+    """
+
+    def __init__(self, spec: MeasureSpec, counts: CountsStore) -> None:
+        try:
+            measures.check_labels(spec.function, counts.attributes.get("labels", False))
+        except ValueError as error:
+            raise ValueError(f"{spec.function}: {error}, which these counts were made without") from error
+        self._spec, self._counts, self._measure = spec, counts, measures.find(spec.function)
+        self.needs = self._measure.needs
+        self.ends = {
+            need: index for need, index in (("initial", 0), ("final", len(counts.steps) - 1)) if need in self.needs
+        }
+        self.chosen: NDArray[np.bool_] = np.isin(counts.steps, spec.steps)
+        is_per_class = measures.is_per_class(spec.function, spec.options)
+        self._class_names = counts.class_names if is_per_class else None
+        shape = (int(self.chosen.sum()), len(counts.layer_names))
+        self._values = np.full(shape if self._class_names is None else (*shape, len(self._class_names)), np.nan)
+        self._errors = np.full(shape, np.nan)
+
+    def begin(self, layer: int, read: Mapping[int, Counts]) -> None:
+        """Go on with a layer, of whose counts the ends are read."""
+        self._layer, self._row = layer, 0
+        self._given = {need: read[index] for need, index in self.ends.items()}
+
+    def take(self, now: Counts) -> None:
+        """Compute it at the layer's next chosen step."""
+        place = self._row, self._layer
+        self._row += 1
+        of_classes = {name: getattr(now, name) for name in self.needs & measures.OF_CLASSES}
+        if "previous" not in self.needs or self._row > 1:
+            result = self._measure.function(counts=now, **of_classes, **self._given, **self._spec.options)
+            if isinstance(result, Estimate):
+                self._values[place], self._errors[place] = result.value, result.standard_error
+            else:
+                self._values[place], self._errors[place] = result, 0.0
+        if "previous" in self.needs:
+            self._given["previous"] = now
+
+    def series(self) -> MeasureSeries:
+        """All that was computed."""
+        return MeasureSeries(
+            self._spec.function,
+            self._values,
+            self._counts.steps[self.chosen],
+            self._counts.epochs[self.chosen],
+            self._counts.layer_names,
+            self._counts.stage,
+            self._errors if self._counts.one_in > 1 else None,
+            self._class_names,
+        )
 
 
 def _over_time(
     counts: CountsStore, layer: int, chosen: NDArray[np.bool_], read: Mapping[int, Counts], *, classes: bool
-) -> Iterator[Counts]:
-    """One layer's counts at the chosen steps, in order; those that are read already are not read again.
+) -> Iterator[tuple[int, Counts]]:
+    """One layer's counts at the chosen steps, by their indices, in order; those that are read are not read again.
 
     Args:
         read: counts by the index of their step.
@@ -90,4 +132,4 @@ def _over_time(
     unread[list(read)] = False
     others = counts.over_time(layer, unread, classes=classes)
     for index in np.flatnonzero(chosen).tolist():
-        yield read[index] if index in read else next(others)
+        yield index, read[index] if index in read else next(others)
