@@ -50,6 +50,11 @@ def log(stage: str, name: str) -> str:
     return f"{LOGS}/{stage}/{name}.log"
 
 
+def folder(file: str, name: str) -> str:
+    """The folder in which a job's file has the name `name`: a storage plugin's, on the node, or "", the working one."""
+    return file.removesuffix(name)
+
+
 def partial(store: str) -> str:
     """Where the unfinished work for a store is kept until it is renamed to `store`."""
     return f"{store.removesuffix('.zarr')}.partial"

@@ -42,7 +42,7 @@ from reluscope.training.spec import TrainingSpec
 
 PAPER_STEPS = 78_200
 
-STEPS = {"digits": 5 * BLOCK_STEPS - 4, "CIFAR-10": BLOCK_STEPS - 8}
+STEPS = {"digits": 5 * BLOCK_STEPS - 4, "CIFAR-10": 2 * BLOCK_STEPS - 16}
 """Of each training of a pair. With step 0 they nearly fill whole blocks, as all but the last of a long run's are."""
 
 

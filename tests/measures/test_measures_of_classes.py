@@ -172,6 +172,15 @@ def test_the_bounds_hold_to_the_last_bit(table: NDArray[np.int64]) -> None:
     assert not (measure("weighted_jaccard_to_other_classes", table) > 1).any()
 
 
+@pytest.mark.parametrize("table", [[[1, 1, 0], [0, 0, 1]], [[1, 0], [1, 0], [0, 1]]])
+def test_information_exceeds_neither_entropy(table: list[list[int]]) -> None:
+    """One of which is all of it, log2(3) - 2/3 bits; H(A) + H(L) - H(A, L) rounds above it."""
+    counts = of_table(np.array(table))
+    entropies = [counts.entropy, entropy_of(np.array(table).sum(axis=0))]
+    assert sum(entropies) - measure("joint_entropy", table) > min(entropies)
+    assert measure("mutual_information", table) == min(entropies) == pytest.approx(math.log2(3) - 2 / 3)
+
+
 def test_the_order_of_counts_does_not_matter() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):

@@ -82,7 +82,7 @@ def checkpoints_of(wildcards):
         return {"weights": paths.weights(run.name)}
     files = run.spec.files_at(run.shards[wildcards.shard])
     # a digest of each is among the rule's params, and tells better than its time whether it changed
-    return {"files": ancient([f.file for f in files])}
+    return {"files": local(ancient([f.file for f in files]))}
 
 
 def counts_of(run):

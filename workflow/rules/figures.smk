@@ -4,8 +4,8 @@
 rule figure:
     input:
         stores=lambda wildcards: figure_stores(wildcards.figure),
-        sources=lambda wildcards: relative(
-            drawing.source_files(study.figures[wildcards.figure].kind)
+        sources=lambda wildcards: local(
+            relative(drawing.source_files(study.figures[wildcards.figure].kind))
         ),
     output:
         png=report(

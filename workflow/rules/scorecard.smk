@@ -6,7 +6,7 @@ rule scorecard:
         weights=[paths.weights(run.name) for run in study.trained_runs],
         counts=[counts_of(run.name)[0] for run in study.trained_runs],
         measures=claimed_stores,
-        sources=relative(closure(module_files("reluscope.scorecard")[0])),
+        sources=local(relative(closure(module_files("reluscope.scorecard")[0]))),
     output:
         markdown=paths.scorecard("md"),
         table=report(

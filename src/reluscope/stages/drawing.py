@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -13,12 +14,16 @@ from reluscope.series import MeasureSeries, open_series
 from reluscope.study import Study
 
 
-def draw_figure(study: Study, name: str, outputs: Sequence[str]) -> None:
-    """Draw the figure `name` of a study and write it to each of `outputs` (PNG, PDF)."""
+def draw_figure(study: Study, name: str, outputs: Sequence[str], folder: str = "") -> None:
+    """Draw the figure `name` of a study and write it to each of `outputs` (PNG, PDF).
+
+    Args:
+        folder: in which results/ lies; the working directory without it.
+    """
     figure = study.figures[name]
 
     def shown(run: str, measure: str) -> MeasureSeries:
-        series = open_series(paths.measure(run, study.measure_store(run, measure, name)))
+        series = open_series(Path(folder, paths.measure(run, study.measure_store(run, measure, name))))
         return at_steps(series, figure.steps[run])
 
     series = {

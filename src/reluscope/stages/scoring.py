@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import zarr
@@ -16,10 +17,14 @@ from reluscope.study import Run, Study
 from reluscope.training.spec import TrainingSpec
 
 
-def score_study(study: Study, markdown: str, table: str) -> None:
-    """Write the scorecard of a study as Markdown and as CSV."""
+def score_study(study: Study, markdown: str, table: str, folder: str = "") -> None:
+    """Write the scorecard of a study as Markdown and as CSV.
+
+    Args:
+        folder: in which results/ lies; the working directory without it.
+    """
     trained = study.trained_runs
-    lines = evaluate_all([result_of(run, study.claimed_measures(run)) for run in trained])
+    lines = evaluate_all([result_of(run, study.claimed_measures(run), folder) for run in trained])
     data = sorted({f"{run.spec.data.name}, {run.num_images:,} training images" for run in trained})
     about = {"Study": study.name, "Data": "; ".join(data)}
     if shares := sorted({sample_share(run.one_in) for run in trained if run.one_in > 1}):
@@ -28,12 +33,12 @@ def score_study(study: Study, markdown: str, table: str) -> None:
     write_csv(lines, table)
 
 
-def result_of(run: Run, measures: Sequence[str]) -> RunResult:
-    """What the scorecard wants to know of a finished training."""
+def result_of(run: Run, measures: Sequence[str], folder: str) -> RunResult:
+    """What the scorecard wants to know of a finished training, whose results/ lies in `folder`."""
     assert isinstance(run.spec, TrainingSpec)
     spec, timeline = run.spec, run.spec.timeline()
-    weights = open_store(paths.weights(run.name), "weights")
-    counts = open_store(paths.counts(run.name, next(iter(run.shards))), "counts")
+    weights = open_store(Path(folder, paths.weights(run.name)), "weights")
+    counts = open_store(Path(folder, paths.counts(run.name, next(iter(run.shards)))), "counts")
     accuracies, rates, steps = (_values(weights, name) for name in ("test_accuracy", "learning_rate", "step"))
     return RunResult(
         name=run.name,
@@ -45,7 +50,7 @@ def result_of(run: Run, measures: Sequence[str]) -> RunResult:
         steps_per_epoch=timeline.steps_per_epoch,
         num_channels=_values(counts, "num_channels").tolist(),
         num_positions=_values(counts, "num_positions").tolist(),
-        measures={name: open_series(paths.measure(run.name, name)) for name in measures},
+        measures={name: open_series(Path(folder, paths.measure(run.name, name))) for name in measures},
         test_accuracy=float(accuracies[-1]) if len(accuracies) else None,
         learning_rate=dict(zip(steps.tolist(), rates.tolist(), strict=True)),
     )
