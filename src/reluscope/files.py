@@ -95,13 +95,13 @@ class DurableStore(LocalStore):
     """A Zarr store in a folder whose files are written by `write_file`.
 
     Zarr writes several chunks at once and does not wait for the others when one fails; here nothing is written after a
-    failure, so that the folder may be given to another writer.
+    failure, which every later write repeats, so that the folder may be given to another writer.
     """
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
         self._one_at_a_time = threading.Lock()
-        self._has_failed = False
+        self._failure = ""  # what the first was
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
@@ -117,11 +117,13 @@ class DurableStore(LocalStore):
 
     def _write(self, key: str, value: Buffer) -> None:
         with self._one_at_a_time:
-            if self._has_failed:
-                raise WriteError(f"{self.root / key}: not written, because another file of the store could not be")
-            self._has_failed = True
-            write_file(self.root / key, value.as_numpy_array())
-            self._has_failed = False
+            if self._failure:
+                raise WriteError(self._failure)
+            try:
+                write_file(self.root / key, value.as_numpy_array())
+            except BaseException as error:
+                self._failure = str(error) or repr(error)
+                raise
 
 
 def _sync(descriptor: int) -> None:

@@ -10,8 +10,8 @@ was encoded.
 
 "delta" takes the differences of neighbours, and "XOR" their bits that differ; PCodec takes differences by itself. Zarr
 has no codec for XOR: it is here to say what that costs. Shuffles reach over a whole chunk. PCodec takes no bytes and is
-given 16-bit copies of them. "over the best" compares the bits of all steps together with those of the best option; "at
-one step, at most" each step's with the best there.
+given 16-bit copies of them, as it is in a store. "over the best" compares the bits of all steps together with those of
+the best option; "at one step, at most" each step's with the best there.
 
 Prints Markdown tables; --results writes them, and all numbers as JSON, to a folder.
 """
@@ -19,6 +19,7 @@ Prints Markdown tables; --results writes them, and all numbers as JSON, to a fol
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,7 +153,8 @@ def measure_stored(kind: str, chunks: list[Values]) -> dict[str, float]:
     """The same of a counts store's array, through Zarr; what fills no chunk shares one, as steps do in a store."""
     values = np.concatenate(chunks)
     files: dict[str, Any] = {}
-    array = create_pattern_array(zarr.create_group(files), kind.partition(",")[0], values.dtype)
+    name, bits = re.fullmatch(r"(\w+), (\d+)-bit keys", kind).groups()  # type: ignore[union-attr]
+    array = create_pattern_array(zarr.create_group(files), name, values.dtype, np.dtype(f"u{int(bits) // 8}"))
     array.resize(values.shape)
     start = time.process_time()
     array[:] = values

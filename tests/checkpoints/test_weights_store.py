@@ -13,7 +13,7 @@ import torch
 import xarray
 from torch import nn
 
-from reluscope import stores
+from reluscope import files, stores
 from reluscope.checkpoints import WeightsWriter, open_weights
 from reluscope.checkpoints import writer as writer_module
 from reluscope.files import WriteError
@@ -70,10 +70,12 @@ def write(folder: Path) -> dict[int, dict[str, bytes]]:
     return expected
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize(("chunk_parameters", "block_steps"), [(1 << 16, 64), (7, 64), (16, 5), (7, 1)])
-def test_every_step_comes_back_bit_for_bit(tmp_path: Path, monkeypatch, chunk_parameters, block_steps) -> None:
-    """Whatever part of a chunk a block fills."""
-    monkeypatch.setattr(writer_module, "CHUNK_PARAMETERS", chunk_parameters)
+def test_every_step_comes_back_bit_for_bit(tmp_path: Path, monkeypatch, chunk_parameters, block_steps, threads) -> None:
+    """Whatever part of a chunk a block fills, and however many chunks are compressed at a time."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(writer_module, "CHUNK_VALUES", chunk_parameters * block_steps)
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", block_steps)
     expected = write(tmp_path)
     store, net = open_weights(tmp_path / "w.zarr"), network()
@@ -140,7 +142,7 @@ def test_a_training_with_as_many_threads_as_cores_leaves_none(monkeypatch, threa
 
 def test_chunks_are_even_shares(tmp_path: Path, monkeypatch) -> None:
     """Not two of 50 and one of 19, which would be compressed as if it had 50."""
-    monkeypatch.setattr(writer_module, "CHUNK_PARAMETERS", 50)
+    monkeypatch.setattr(writer_module, "CHUNK_VALUES", 50 * 64)
     write(tmp_path)
     assert open_weights(tmp_path / "w.zarr").layout.size("parameters") == 119
     assert stores.open_store(tmp_path / "w.zarr", "weights")["parameters"].chunks == (40, 64)
@@ -158,6 +160,28 @@ def test_a_block_of_a_large_network_has_fewer_steps(tmp_path: Path, monkeypatch)
     monkeypatch.setattr(writer_module, "BLOCK_BYTES", 1)
     write(tmp_path / "more")
     assert stores.open_store(tmp_path / "more/w.zarr", "weights")["parameters"].chunks == (119, 1)
+
+
+@pytest.mark.parametrize("block_steps", [1, 4])
+def test_differences_are_along_time(tmp_path: Path, monkeypatch, block_steps: int) -> None:
+    """Second differences, which are best for long blocks, would be of neighbouring parameters in short ones."""
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", block_steps)
+
+    def size(folder: Path) -> int:
+        torch.manual_seed(0)
+        net, steps = nn.Linear(100, 100), np.arange(16)
+        store = WeightsWriter(folder / "w.partial", folder / "w.zarr", net, steps, steps / 16, steps[:0], {})
+        for _ in steps:
+            with torch.no_grad():
+                net.weight += 1e-4 * torch.randn(100, 100)
+            store.append({}, {})
+        store.finish({})
+        return sum(file.stat().st_size for file in (folder / "w.zarr/parameters/c").rglob("*") if file.is_file())
+
+    chosen = size(tmp_path / "chosen")
+    second = {"delta_spec": "try_consecutive", "delta_encoding_order": 2}
+    monkeypatch.setattr(writer_module, "_delta", lambda _: second)
+    assert chosen < 0.95 * size(tmp_path / "second")
 
 
 def test_it_loads_into_a_channels_last_network(tmp_path: Path) -> None:
@@ -276,6 +300,31 @@ def test_after_a_failed_block_nothing_later_is_promised(tmp_path: Path, monkeypa
     store.close()
     assert len(states) == 2
     assert writer(tmp_path, net).resume_step == STEPS[4]
+
+
+def test_whatever_chunk_fails_first_the_cause_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many that are written at a time: those that are refused because of it say the same."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(writer_module, "CHUNK_VALUES", 7 * 64)
+    write_file = files.write_file
+
+    def failing(path: Path, data: object) -> None:
+        if "/parameters/c/" in str(path):
+            raise WriteError("no room")
+        write_file(path, data)
+
+    def dump_a_block(store: WeightsWriter) -> None:
+        for _ in STEPS[:64]:
+            store.append({}, {})
+        store._wait(0)
+
+    monkeypatch.setattr(files, "write_file", failing)
+    for attempt in range(10):
+        store = writer(tmp_path / str(attempt), network())
+        with pytest.raises(WriteError, match=r"^no room$"):
+            dump_a_block(store)
+        store.close()
+        assert writer(tmp_path / str(attempt), network()).resume_step is None
 
 
 @pytest.mark.parametrize("array", ["parameters", "train_loss"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -142,6 +143,21 @@ def test_keys_are_read_when_asked_for(tmp_path: Path, monkeypatch) -> None:
     np.testing.assert_array_equal(replaced.keys, rows[0].keys)
 
 
+def test_what_is_read_travels_to_other_processes(tmp_path: Path) -> None:
+    store = open_counts(write(tmp_path, [0, 1]))
+    for step, counts in zip([0, 1, 1], [*store.over_time(1), store.at(1, layer=1)], strict=True):
+        assert_same(pickle.loads(pickle.dumps(counts)), counts_of(step)[1])
+
+
+def test_damage_is_told_whenever_keys_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, [0])
+    (path / "layer000/keys/c/0").write_bytes(b"damaged")
+    counts = open_counts(path).at(0, layer=0)
+    for _ in range(2):
+        with pytest.raises(stores.StoreError, match=r"layer000/keys, step 0, is damaged"):
+            counts.keys  # noqa: B018
+
+
 def test_a_store_of_samples_says_so_and_counts_all(tmp_path: Path) -> None:
     full, sampled = write(tmp_path / "a", [0, 3]), write(tmp_path / "b", [0, 3], sampled_counts_of, sample="1/16")
     whole, part = xarray.open_zarr(full), xarray.open_zarr(sampled)
@@ -195,7 +211,7 @@ def test_each_width_reads_back_bit_for_bit_in_xarray_and_notices_damage(tmp_path
 def test_stores_of_another_codec_open(tmp_path: Path, monkeypatch) -> None:
     """As all keys were written before: by PCodec."""
 
-    def create(group, name, dtype):
+    def create(group, name, dtype, key_dtype):
         settings = {"shape": (0,), "dimensions": ("pattern",), "chunks": (1 << 18,), "pcodec": {"level": 8}}
         return stores.create_array(group, name, dtype=dtype, **settings)
 

@@ -55,6 +55,7 @@ def assert_same(one: PatternCounts, other: PatternCounts) -> None:
     np.testing.assert_array_equal(one.counts, other.counts)
     for name in ("num_classes_of", "index", "counts"):
         np.testing.assert_array_equal(getattr(one.classes, name), getattr(other.classes, name))
+    assert one.classes.index.dtype == one.classes.num_classes_of.dtype == other.classes.index.dtype == np.uint8
 
 
 @pytest.mark.parametrize("read_at_a_time", [1, 100, 1 << 23])
@@ -68,6 +69,20 @@ def test_they_come_back_where_asked_for(tmp_path: Path, monkeypatch, read_at_a_t
             assert_same(counts, counts_of(step)[layer])
         assert_same(store.at(-1, layer, classes=True), counts_of(110)[layer])
         assert store.at(-1, layer).classes is None
+
+
+def test_stores_that_keep_classes_in_bytes_open(tmp_path: Path, monkeypatch) -> None:
+    """As they were written before: by zstd."""
+
+    def create(group, name, dtype, key_dtype):
+        dimensions = ("pair",) if name.startswith("class_") else ("pattern",)
+        return stores.create_array(group, name, dtype=dtype, shape=(0,), dimensions=dimensions, chunks=(1 << 18,))
+
+    monkeypatch.setattr(writer_module, "create_pattern_array", create)
+    path = write(tmp_path, [0, 3])
+    assert xarray.open_zarr(path, group="layer000").class_index.dtype == np.uint8
+    for layer in range(2):
+        assert_same(open_counts(path).at(1, layer, classes=True), counts_of(3)[layer])
 
 
 def test_who_does_not_ask_does_not_read_them(tmp_path: Path) -> None:

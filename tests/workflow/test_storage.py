@@ -21,7 +21,7 @@ def test_results_in_storage_are_those_of_a_shared_disk(
     storage = ["--default-storage-provider", "fs", "--default-storage-prefix", str(shared)]
     storage += ["--local-storage-prefix", str(tmp_path / "node")]
     storage += ["--shared-fs-usage", "persistence", "software-deployment", "sources", "source-cache"]
-    clone.run(*storage)
+    assert f"made {shared}/results/figures/f.png" in clone.run(*storage)
     assert not (tmp_path / "results").exists()
     expected = finished.folder / "results"
     for file in ("scorecard.csv", "scorecard.md"):
@@ -32,3 +32,9 @@ def test_results_in_storage_are_those_of_a_shared_disk(
     for measure in measures:
         assert bytes_below(shared / "results" / measure.relative_to(expected)) == bytes_below(measure)
     assert "Nothing to be done" in clone.run(*storage)
+    shutil.rmtree(tmp_path / ".snakemake")
+    assert "Nothing to be done" in clone.run(*storage)
+    clone.edit("config.yaml", "study: tiny", "study: other")
+    refused = clone.snakemake(*storage)
+    assert refused.returncode
+    assert f"{shared}/results/runs/a-seed0/weights.zarr belongs to the study 'tiny'" in refused.stdout

@@ -39,6 +39,12 @@ SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 STUDIES = Path(workflow.basedir) / "workflow/studies"
 
 
+# Where results lie behind a storage plugin that is a folder, elsewhere than in the working directory.
+results_above = None
+if workflow.storage_settings.default_storage_provider == "fs":
+    results_above = workflow.storage_settings.default_storage_prefix
+
+
 def remembered(store):
     """Whether Snakemake remembers how a store was made, and so makes it again by itself when its settings change."""
     record = base64.urlsafe_b64encode(store.encode()).decode()
@@ -53,7 +59,7 @@ try:
     study = Study.from_config(config, files_as_listed=not workflow.is_main_process)
     runs_of_files = [run for run in study.runs.values() if not run.is_trained]
     if "plan" not in sys.argv:  # which reads no results, and may be of another study
-        check_results(study, remembered)
+        check_results(study, remembered, results_above)
     if workflow.is_main_process:
         for run in runs_of_files:
             if braces := [f.file for f in run.spec.files if set("{}") & set(f.file)]:
@@ -149,8 +155,9 @@ started = time.time()
 
 
 def made_now(files):
-    """Those of the files that this run made."""
-    return [f for f in files if Path(f).exists() and Path(f).stat().st_mtime >= started]
+    """Those of the files that this run made, as they are named to a person."""
+    files = [Path(results_above or "", f) for f in files]
+    return [f for f in files if f.exists() and f.stat().st_mtime >= started]
 
 
 def jobs_to_do():
@@ -176,6 +183,7 @@ onstart:
 onsuccess:
     made = made_now(figure_files + scorecard_files)
     if number := len(made_now(listed_measures)):
-        made.append(f"{number} measures in {paths.RESULTS}/runs/*/measures")
+        measured = Path(results_above or "", paths.RESULTS, "runs/*/measures")
+        made.append(f"{number} measures in {measured}")
     for what in made:
         print("made", what)

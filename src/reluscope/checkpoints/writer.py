@@ -34,8 +34,8 @@ many take 1.3% more room at learning rate 0.1 and 3.5% at 0.001."""
 BLOCK_BYTES = 1 << 29
 """Memory of a block, at most: a larger network, as ResNet-18 with 45 MB a step, has fewer steps a block."""
 
-CHUNK_PARAMETERS = 1 << 15
-"""Parameters a chunk, at most: 16 MB raw with 128 steps, so that a block is encoded and decoded by several threads."""
+CHUNK_VALUES = 1 << 22
+"""Values a chunk, at most: 16 MB raw, 32,768 parameters at 128 steps. Several threads encode and decode a block."""
 
 SAVE_SECONDS = 60.0
 """A block that takes longer to fill is saved as far as it is, so that a kill costs a minute at most."""
@@ -105,6 +105,7 @@ class WeightsWriter:
         coordinates = {"coordinates": "step epoch evaluated_step"}
         self._group = stores.create_group(self._store, {"kind": "weights", **coordinates, **attributes})
         num_steps = len(self._steps)
+        length = min(num_steps, self._block_steps)
         for kind, (dtype, _) in KINDS.items():
             stores.create_array(
                 self._group,
@@ -112,10 +113,9 @@ class WeightsWriter:
                 shape=(self._layout.size(kind), num_steps),
                 dimensions=(kind.removesuffix("s"), "step"),
                 dtype=dtype,
-                chunks=(_chunk_length(self._layout.size(kind)), min(num_steps, self._block_steps)),
-                # delta of order 2 along the flat chunk: time is its fast axis (0.575 of raw at learning rate 0.1);
+                chunks=(_chunk_length(self._layout.size(kind), length), length),
                 # "classic" is what PCodec would choose for weights, without the search
-                pcodec={"level": 7, "mode_spec": "classic", "delta_spec": "try_consecutive", "delta_encoding_order": 2},
+                pcodec={"level": 7, "mode_spec": "classic", **_delta(length)},
                 attributes={"entries": self._layout.to_attributes(kind)},
             )
         stores.write_array(self._group, "step", self._steps, ("step",))
@@ -239,8 +239,12 @@ class WeightsWriter:
             for start in range(0, array.shape[0], array.chunks[0]):
                 rows = slice(start, start + array.chunks[0])
                 chunks.append(self._compressing.submit(_write_chunk, array, rows, slice(first, here), block))
-        for chunk in chunks:
-            chunk.result()
+        try:
+            for chunk in chunks:
+                chunk.result()
+        finally:
+            for chunk in chunks:  # those that have not begun, where one has failed
+                chunk.cancel()
         if accuracies:
             stores.array_of(self._group, "test_accuracy")[: len(accuracies)] = np.array(accuracies)
         state = io.BytesIO()
@@ -280,10 +284,17 @@ def _block_steps(layout: Layout) -> int:
     return min(BLOCK_STEPS, 1 << fitting.bit_length() - 1)
 
 
-def _chunk_length(size: int) -> int:
-    """Parameters a chunk: even shares of `size`, because the last chunk is compressed in full length."""
-    num_chunks = max(-(-size // CHUNK_PARAMETERS), 1)
+def _chunk_length(size: int, num_steps: int) -> int:
+    """Parameters a chunk of so many steps: even shares of `size`, because the last is compressed in full length."""
+    num_chunks = max(-(-size * num_steps // CHUNK_VALUES), 1)
     return max(-(-size // num_chunks), 1)
+
+
+def _delta(num_steps: int) -> dict[str, Any]:
+    """PCodec's differences along a flat chunk. Time is its fast axis: of few steps, more would be across parameters."""
+    if num_steps == 1:
+        return {"delta_spec": "none"}
+    return {"delta_spec": "try_consecutive", "delta_encoding_order": 1 if num_steps < 16 else 2}
 
 
 def _write_chunk(array: zarr.Array, rows: slice, columns: slice, block: NDArray[Any]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reluscope import stores
 from reluscope.counts.writer import EXACT, MACHINE, SHUFFLED, layer_group
-from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, parse_sample
+from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, class_dtype, parse_sample
 
 READ_PATTERNS = 1 << 23
 """Patterns that are read at a time: several steps where they are short, at least one."""
@@ -132,6 +132,7 @@ class CountsStore:
             stores.read(stores.array_of(group, name), span, steps=steps)
             for name, span in (("num_classes_of", patterns), ("class_index", pairs), ("class_counts", pairs))
         )
+        num_classes_of, index = (of.astype(class_dtype(len(self.class_names))) for of in (num_classes_of, index))
         of_rows: list[dict[str, Any]] = []
         for row in rows:
             here, there = (
@@ -199,7 +200,12 @@ class _StoredCounts(PatternCounts):
 
     @cached_property
     def keys(self) -> NDArray[Any]:  # type: ignore[override]
-        return self.__dict__.pop("_read_keys")()  # type: ignore[no-any-return]
+        read: Callable[[], NDArray[Any]] = self.__dict__["_read_keys"]
+        return read()
+
+    def __getstate__(self) -> dict[str, Any]:
+        keys = self.keys  # before it travels to another process
+        return {name: value for name, value in self.__dict__.items() if name != "_read_keys"} | {"keys": keys}
 
 
 def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:

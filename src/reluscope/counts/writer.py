@@ -278,7 +278,7 @@ def _create_layer(store: zarr.Group, index: int, counts: Counts) -> _Layer:
         dtypes |= {"num_classes_of": classes.index.dtype, "class_index": classes.index.dtype}
         dtypes |= {"class_counts": count_dtype}
     for name, dtype in dtypes.items():
-        create_pattern_array(group, name, dtype)
+        create_pattern_array(group, name, dtype, dtypes["keys"])
     of_steps = list(EXACT) if isinstance(counts, SampledCounts) else []
     if counts.sample.shuffled_joint_entropy is not None:
         of_steps.append(SHUFFLED)
@@ -331,20 +331,18 @@ def _made(source: Path) -> list[int]:
     return [status.st_ino, status.st_mtime_ns]
 
 
-def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any]) -> zarr.Array:
+def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any], key_dtype: np.dtype[Any]) -> zarr.Array:
     """An empty array over patterns, or over pairs of them and classes, with the codec that is best for it.
 
-    Of "keys" and "counts" tests/benchmarks/codecs.py says which. What is said of classes has few values, each of a byte
-    or two, and zstd takes it; PCodec does not take bytes.
-
-    PCodec takes the differences of sorted keys by itself; its highest level is slow for keys, but not for counts. Keys
-    of 64 bits stand in clusters in trained layers, and their upper bytes repeat: zstd finds that, and PCodec does not.
+    tests/benchmarks/codecs.py says which. PCodec takes the differences of sorted keys by itself; its highest level is
+    slow for keys, but not for the others. Keys of 64 bits stand in clusters in trained layers, and their upper bytes
+    repeat; of patterns of 16 channels, most occur in all classes: zstd finds that, and PCodec does not. PCodec takes no
+    bytes, and so what is said of classes has two.
     """
-    level = 12 if name.endswith("counts") else 8
-    codec: dict[str, Any] = {"pcodec": {"level": level, "equal_pages_up_to": PAGE_PATTERNS}}
     if name in ("num_classes_of", "class_index"):
-        codec = {}
-    if name == "keys" and dtype.itemsize == 8:
+        dtype = np.dtype(np.uint16)
+    codec: dict[str, Any] = {"pcodec": {"level": 8 if name == "keys" else 12, "equal_pages_up_to": PAGE_PATTERNS}}
+    if (name, key_dtype.itemsize) in (("keys", 8), ("class_index", 2)):
         whole = CHUNK_PATTERNS * dtype.itemsize  # Blosc's own blocks are smaller, and compress less
         codec = {"blosc": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle", "blocksize": whole}}
     dimensions = ("pair",) if name.startswith("class_") else ("pattern",)

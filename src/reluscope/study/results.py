@@ -36,17 +36,21 @@ def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
     return {"options": options, "steps": measure.steps.tolist(), "code": measures.code(measure.function)}
 
 
-def check_results(study: Study, remembered: Callable[[str], bool] = lambda store: False) -> None:
+def check_results(
+    study: Study, remembered: Callable[[str], bool] = lambda store: False, folder: str | None = None
+) -> None:
     """Refuse a results folder that another study or other settings made.
 
     Args:
         remembered: whether the workflow engine knows how a store was made, and makes it again by itself where the
             settings changed.
+        folder: in which results/ lies; the working directory without it.
 
     Raises:
         ConfigError: names the store, the setting, and both values.
     """
-    for store in sorted(Path(paths.RESULTS).glob("runs/*/weights.zarr")):
+    above = folder or ""
+    for store in sorted(Path(above, paths.RESULTS).glob("runs/*/weights.zarr")):
         found = _attributes(str(store), "weights").get("study")
         if found != study.name:
             raise ConfigError(
@@ -55,19 +59,19 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
             )
     for run in study.runs.values():
         if run.is_trained:
-            _check(paths.weights(run.name), "weights", run.spec.to_dict(), remembered)
+            _check(Path(above, paths.weights(run.name)), "weights", run.spec.to_dict(), remembered)
         for shard in run.shards:
             none = dict.fromkeys(("sample", "layers", "labels"))  # that there is none is a setting too
             settings = {**none, **counting_settings(run, shard)}
-            _check(paths.counts(run.name, shard), "counts", settings, remembered)
+            _check(Path(above, paths.counts(run.name, shard)), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
-            _check(paths.measure(run.name, name), "measure", measuring_settings(measure), remembered)
+            _check(Path(above, paths.measure(run.name, name)), "measure", measuring_settings(measure), remembered)
 
 
-def _check(store: str, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
-    if remembered(store) or not Path(store).exists():
+def _check(store: Path, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
+    if remembered(str(store)) or not store.exists():
         return
-    if different := stores.difference(_attributes(store, kind), settings):
+    if different := stores.difference(_attributes(str(store), kind), settings):
         raise ConfigError(f"{store} was made with {different}; restore that, or delete the store to make it again")
 
 
