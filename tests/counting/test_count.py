@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -277,6 +278,21 @@ def test_batch_norm_in_groups_is_torchs_for_each(dtype: torch.dtype, norm_dtype:
     assert together.dtype == expected.dtype
     rounding = 8 * torch.finfo(dtype).eps
     torch.testing.assert_close(together, expected, rtol=rounding, atol=rounding)
+
+
+def test_batch_norm_over_several_processes_is_counted_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own forward pass would wait for the others; on the CPU, torch refuses it instead."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU())
+    network, images = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain)), torch.randn(24, 3, 6, 6)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+    with pytest.raises(ValueError, match="expected input tensor to be on"):
+        network(images)
+    (counts,), (expected,) = (count_patterns(one, images, batch_size=8) for one in (network, plain))
+    np.testing.assert_array_equal(counts.keys, expected.keys)
+    np.testing.assert_array_equal(counts.counts, expected.counts)
+    assert "forward" not in vars(network[1])
 
 
 def test_batch_norm_of_one_value_a_channel_is_refused_as_by_torch() -> None:
