@@ -118,7 +118,7 @@ def test_panels_are_runs_and_measures(counts: Path, tmp_path: Path, monkeypatch,
     assert drawn[0].get_supxlabel() == "Step"  # the recording knows no epochs
     capsys.readouterr()
     for arguments, message in (
-        ([*given[:3]], "b: expected distinct_patterns, as of the other runs"),
+        ([*given[:3]], "b: no store of distinct_patterns, but other runs have one"),
         ([given[0], given[0]], "expected each measure of a run once"),
         ([given[0], "--time", "epoch"], "--time: expected step"),
     ):

@@ -217,7 +217,7 @@ def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     ) as caught:
         num_train_images(spec_of(str(path)))
     assert "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match=r"data.path: no file or folder '.*nowhere'; expected a .npz"):
+    with pytest.raises(FileNotFoundError, match=r"data.path: no file or folder '.*nowhere' in .*; expected a .npz"):
         num_train_images(spec_of(str(tmp_path / "nowhere")))
 
 

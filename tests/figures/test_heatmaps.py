@@ -182,6 +182,28 @@ def test_the_heatmaps_of_a_measure_share_their_colours() -> None:
     assert 0.2 <= norms[0].vmin < norms[0].vmax <= 0.8
 
 
+def test_measures_that_are_to_be_compared_share_a_scale() -> None:
+    names = ["mutual_information", "mutual_information_of_shuffled_labels", "joint_entropy"]
+    one = {name: [measure_series(name, random_values(i, low=i, high=i + 1))] for i, name in enumerate(names)}
+    figure = draw({"run": one}, runs={"run": "Run"}, measures=names)
+    real, shuffled, joint = (mesh_of(axes).get_clim() for axes in figure.axes[:3])
+    assert real == shuffled != joint
+    assert real[0] < 1 < real[1]
+    alone = draw({"run": one}, runs={"run": "Run"}, measures=names[1:])
+    assert mesh_of(alone.axes[0]).get_clim()[0] > 1
+
+
+def test_of_few_checkpoints_no_value_is_beyond_the_scale() -> None:
+    """Not the 1 of the final state either, which looked like the largest of the others."""
+    values = np.array([[0.01, 0.02, 0.068], [1, 1, 1]])
+    _, _, mesh = draw_one(values, "weighted_jaccard_to_final", steps=[0, 3])
+    assert mesh.get_clim() == (0.01, 1)
+    assert mesh.colorbar.extend == "neither"
+    _, _, mesh = draw_one([*values[:1].repeat(4, axis=0), *values[1:]], "weighted_jaccard_to_final")
+    assert mesh.get_clim()[1] < 0.1
+    assert mesh.colorbar.extend == "max"
+
+
 def test_a_colour_bar_leaves_out_the_extremes_by_drawn_area() -> None:
     values = np.arange(1.0, 121.0).reshape(60, 2)
     values[30, 0] = 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -103,7 +104,7 @@ def test_what_a_sample_does_not_show_is_not_known_for_certain() -> None:
     now, _ = random_pair(np.random.default_rng(2))
     same, other = now.sampled(16), sampled_counts({1: 5, 2: 3}, one_in=16)
     for name, then, value in (
-        ("weighted_jaccard", same, 1.0),
+        ("weighted_jaccard", dataclasses.replace(same), 1.0),  # a state like it, not the same one
         ("appeared", same, 0.0),
         ("jaccard", other, 0.0),
         ("appeared", other, 1.0),

@@ -216,6 +216,14 @@ def test_samples_of_real_counts_are_the_counts_of_their_patterns(counted: list[s
     assert num_kept / num_all == pytest.approx(1 / 4, abs=0.02)
 
 
+@pytest.mark.parametrize("name", ["weighted_jaccard_to_final", "jaccard_to_final"])
+def test_a_sample_compares_with_itself_exactly(sampled: list[str], name: str) -> None:
+    series = compute([MeasureSpec(name, {}, STEPS)], open_counts(*sampled))[0]
+    assert series.standard_error is not None
+    assert (series.values[-1] == 1).all()
+    assert (series.standard_error[-1] == 0).all()
+
+
 def test_measures_of_samples_are_exact_or_within_their_standard_error(counted: list[str], sampled: list[str]) -> None:
     deviations = []
     for name in EXACT + ESTIMATED:

@@ -185,5 +185,6 @@ onsuccess:
     if number := len(made_now(listed_measures)):
         measured = Path(results_above or "", paths.RESULTS, "runs/*/measures")
         made.append(f"{number} measures in {measured}")
+    where = f"in {Path.cwd()}: " if workflow.overwrite_workdir and made else ""
     for what in made:
-        print("made", what)
+        print(f"{where}made {what}")

@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
     measures = list(dict.fromkeys(name for run in series.values() for name in run))
     for run, known in series.items():
         if missing := [name for name in measures if name not in known]:
-            raise ValueError(f"{run}: expected {', '.join(missing)}, as of the other runs, but no store has it")
+            raise ValueError(
+                f"{run}: no store of {', '.join(missing)}, but other runs have one; give the same measures of every run"
+            )
     if per_class := [one.measure for run in series.values() for one in run.values() if one.class_name is not None]:
         raise ValueError(
             f"{per_class[0]}: has a value a class, which a heatmap of layer and time cannot show; "

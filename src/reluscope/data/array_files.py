@@ -67,7 +67,7 @@ def open_arrays(path: Path) -> ArrayData:
         ValueError: something else, unreadable, without images, or arrays that do not fit together.
     """
     if not path.exists():
-        raise FileNotFoundError(f"data.path: no file or folder {str(path)!r}; {_EXPECTED}")
+        raise FileNotFoundError(f"data.path: no file or folder {str(path)!r} in {Path.cwd()}; {_EXPECTED}")
     try:
         arrays = _found(path)
     except Exception as error:  # a damaged header raises many kinds

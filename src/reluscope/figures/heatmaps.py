@@ -55,6 +55,7 @@ _LABELS = 0.8  # inches that labels take from the height
 _BAR_WIDTH = 0.08  # inches
 _SYMLOG = {"base": 10.0, "linscale": 0.5}  # the way from 0 to the first checkpoint is drawn half a decade long
 _CENTRAL = (0.02, 0.98)  # the colour bar leaves out the 2 % of the drawn area at either end of the values
+_FEW_STEPS = 3  # and nothing where no picture has more
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +120,12 @@ def draw(
     rows, columns = (len(measures), len(runs)) if by_row else (len(runs), len(measures))
     figure = Figure(figsize=(figure_width(columns), rows * _PANEL_HEIGHT + _LABELS), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
+    drawn = {m: [_panel(mean_over_seeds(series[run][m]), time, scale) for run in runs] for m in measures}
+    scales = {m: measure_style(m).scale_of if measure_style(m).scale_of in drawn else m for m in measures}
     for measure, strip in zip(measures, grid if by_row else grid.T, strict=True):
-        style = measure_style(measure)
-        panels = [_panel(mean_over_seeds(series[run][measure]), time, scale) for run in runs]
-        norm, extend = _color_range(style.norm, panels)
+        style, panels = measure_style(measure), drawn[measure]
+        comparable = [panel for m in measures if scales[m] == scales[measure] for panel in drawn[m]]
+        norm, extend = _color_range(style.norm, comparable)
         meshes = [_heatmap(axes, panel, style, norm) for axes, panel in zip(strip, panels, strict=True)]
         _colorbar(figure, meshes[0], strip, style, extend, by_row)
     _label_runs(grid, list(runs.values()), by_row)
@@ -170,9 +173,10 @@ def _color_range(kind: Norm, panels: Sequence[_Panel]) -> tuple[Normalize, str]:
     values = np.concatenate([panel.values.ravel() for panel in panels])
     area = np.concatenate([panel.area.ravel() for panel in panels])
     known = np.isfinite(values)
+    are_few = all(len(panel.values) <= _FEW_STEPS for panel in panels)  # none of which is to lie beyond the scale
     if kind == "log":
         known &= values > 0
-    if kind == "share":
+    if kind == "share" and not are_few:
         known &= values < 1
     if not known.any():  # any scale will do
         return Normalize(0.0, 1.0), "neither"
@@ -181,11 +185,12 @@ def _color_range(kind: Norm, panels: Sequence[_Panel]) -> tuple[Normalize, str]:
     if kind == "log":
         low, high = values.min(), values.max()
         return LogNorm(low, high) if low < high else LogNorm(low / 2, high * 2), "neither"
+    central = (0.0, 1.0) if are_few else _CENTRAL
     if kind == "diverging":
-        high = np.quantile(np.abs(values), _CENTRAL[1], weights=area, method="inverted_cdf") or 1.0
+        high = np.quantile(np.abs(values), central[1], weights=area, method="inverted_cdf") or 1.0
         low = -high
     else:
-        low, high = np.quantile(values, _CENTRAL, weights=area, method="inverted_cdf")
+        low, high = np.quantile(values, central, weights=area, method="inverted_cdf")
         if low == high:
             low, high = low - 0.05, high + 0.05
     if kind == "share":

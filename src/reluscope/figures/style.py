@@ -40,11 +40,13 @@ class MeasureStyle:
         norm: how values map to colours: "linear"; "log" for ranges over decades; "share" is linear and keeps within
             0 and 1; "diverging" is symmetric about 0.
         colormap: a Matplotlib colour map: perceptually uniform, or of two colours that part at white for "diverging".
+        scale_of: the measure whose colour scale it shares where both are drawn, because they are to be compared.
     """
 
     label: str
     norm: Norm = "linear"
     colormap: str = "viridis"
+    scale_of: str | None = None
 
 
 _STYLES = {
@@ -66,7 +68,9 @@ _STYLES = {
     "conditional_entropy": MeasureStyle("Entropy given the class (bits)"),
     "mutual_information": MeasureStyle("Information on the class (bits)"),
     "mutual_information_share": MeasureStyle("Information on the class, share", "share"),
-    "mutual_information_of_shuffled_labels": MeasureStyle("Information on shuffled labels (bits)"),
+    "mutual_information_of_shuffled_labels": MeasureStyle(
+        "Information on shuffled labels (bits)", scale_of="mutual_information"
+    ),
     "entropy_of_each_class": MeasureStyle("Entropy of the class (bits)"),
     "patterns_of_one_class": MeasureStyle("Patterns of one class only", "share", "magma"),
     "weighted_jaccard_to_other_classes": MeasureStyle("Weighted Jaccard to the other classes", "share", "plasma"),

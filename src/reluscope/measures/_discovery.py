@@ -170,9 +170,10 @@ def check_sample(name: str, options: Mapping[str, Any]) -> None:
     if needs(name) & OF_CLASSES:
         raise ValueError("does not go with counting.sample, which keeps no counts per class")
     measure = find(name)
-    sample = PatternCounts("relu", np.arange(64, dtype=np.uint16), np.ones(64, np.int64), 16).sampled(2)
+    patterns = PatternCounts("relu", np.arange(64, dtype=np.uint16), np.ones(64, np.int64), 16)
+    sample, other = patterns.sampled(2), patterns.sampled(2)  # not the same state: with itself, each compares exactly
     try:
-        measure.function(counts=sample, **dict.fromkeys(measure.needs, sample), **options)
+        measure.function(counts=sample, **dict.fromkeys(measure.needs, other), **options)
     except (SampledError, TypeError) as error:  # an Estimate in a sum or a product is a TypeError
         raise ValueError(f"does not go with counting.sample, which keeps a share of the patterns: {error}") from error
     except ArithmeticError:  # the states that it compares are alike here

@@ -17,6 +17,8 @@ def weighted_jaccard(counts: Counts, other: Counts) -> float | Estimate:
 
     0 where the two share no pattern, 1 where they are equal.
     """
+    if counts is other:
+        return 1.0  # exact, also of samples
     require_comparable(counts, other)
     one, two = counts.sample, other.sample
     if counts.one_in == 1:
@@ -34,6 +36,8 @@ def jaccard(counts: Counts, other: Counts) -> float | Estimate:
 
     0 where the two share no pattern, 1 where the sets are equal.
     """
+    if counts is other:
+        return 1.0
     return ratio([1, 0, 0], [1, 1, 1], counts.one_in, times=set_sizes(counts, other))
 
 

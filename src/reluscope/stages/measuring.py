@@ -74,7 +74,9 @@ class _Computation:
         try:
             measures.check_labels(spec.function, counts.attributes.get("labels", False))
         except ValueError as error:
-            raise ValueError(f"{spec.function}: {error}, which these counts were made without") from error
+            raise ValueError(
+                f"{spec.function}: {error}, or `reluscope count --labels`, which these counts were made without"
+            ) from error
         self._spec, self._counts, self._measure = spec, counts, measures.find(spec.function)
         self.needs = self._measure.needs
         self.ends = {

@@ -303,6 +303,9 @@ def _figure(
     return FigureSpec(kind, runs, steps, drawn, look, caption)
 
 
+_EXAMPLES = {"moments": "[{step: 0}, {share: 1.0, title: end}]", "columns": "{ResNet: [resnet8, resnet20]}"}
+
+
 def _check_look(kind: str, look: Mapping[str, Any]) -> None:
     """Whether the kind of figure can be drawn with these arguments, and has all that it needs."""
     required, optional = figures.parameters(kind)
@@ -311,7 +314,8 @@ def _check_look(kind: str, look: Mapping[str, Any]) -> None:
         require_known(f"a key of {kind}", name, allowed)
     for name in allowed:
         if name in required and name not in look:
-            raise ConfigError(f"{kind} need {name}")
+            example = f", as {_EXAMPLES[name]}" if name in _EXAMPLES else ""
+            raise ConfigError(f"{kind} need {name}{example}")
 
 
 def _check_epochs(kind: str, look: dict[str, Any], spec: TrainingSpec | FilesSpec) -> None:
