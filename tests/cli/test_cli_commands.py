@@ -147,6 +147,19 @@ def test_info_says_what_is_there_finished_or_not(counts: Path, tmp_path: Path, c
     assert "expected a store or a folder with stores" in capsys.readouterr().err
 
 
+def test_info_of_a_measure_names_its_options_but_not_every_layer(counts: Path, tmp_path: Path, capsys) -> None:
+    command = ["measure", str(counts), "--measure", "occupancy", "--option", "slots=5000", "--output"]
+    assert cli.main([*command, str(tmp_path / "o.zarr")]) == 0
+    capsys.readouterr()
+    assert cli.main(["info", str(tmp_path / "o.zarr")]) == 0
+    said = capsys.readouterr().out
+    names = open_counts(counts).layer_names
+    assert "measure occupancy, finished, " in said
+    assert "options slots=5000" in said
+    assert f"  {len(names)} layers, {names[0]} to {names[-1]}\n" in said
+    assert said.count("\n") == 5
+
+
 def test_a_real_process_measures_and_draws(counts: Path, tmp_path: Path) -> None:
     program = [sys.executable, "-c", "import sys; from reluscope.cli import main; sys.exit(main())"]
     subprocess.run(

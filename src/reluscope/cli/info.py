@@ -60,7 +60,8 @@ def _described(store: Path) -> Iterator[str]:
     kind = attributes["kind"] if attributes["kind"] != "measure" else f"measure {attributes['measure']}"
     finished = attributes.get("complete") is True
     size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
-    yield f"{store}: {kind}, {'finished' if finished else 'UNFINISHED'}, {size / 1e6:,.1f} MB"
+    in_words = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB"
+    yield f"{store}: {kind}, {'finished' if finished else 'UNFINISHED'}, {in_words}"
     shown = ("run", "study", "network", "num_images", "batch_size", "sample", "options", "device")
     if said := [f"{name} {_short(attributes[name])}" for name in shown if attributes.get(name)]:
         yield f"  {', '.join(said)}"
@@ -74,7 +75,7 @@ def _described(store: Path) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    return " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
+    return " ".join(f"{name}={one}" for name, one in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _contents(store: Path, kind: str) -> Iterator[str]:
@@ -88,15 +89,17 @@ def _contents(store: Path, kind: str) -> Iterator[str]:
             array = stores.array_of(group, name)
             yield f"  {name}: {array.shape[0]:,} a step, {array.dtype}"
         return
-    for layer, name in enumerate(values["layer_name"].tolist()):
-        line = f"  layer {layer:>3} {name}, stage {values['stage'][layer] + 1}"
-        if kind == "counts":
-            distinct = values["distinct_patterns"][:, layer]
-            line += (
-                f": {values['num_channels'][layer]} channels, {values['height'][layer]} x {values['width'][layer]}, "
-                f"{values['num_positions'][layer]:,} positions, {distinct[0]:,} to {distinct[-1]:,} distinct patterns"
-            )
-        yield line
+    names = values["layer_name"].tolist()
+    if kind == "measure":
+        yield f"  {len(names)} layers, {names[0]} to {names[-1]}" if len(names) > 1 else f"  1 layer, {names[0]}"
+        return
+    for layer, name in enumerate(names):
+        distinct = values["distinct_patterns"][:, layer]
+        yield (
+            f"  layer {layer:>3} {name}, stage {values['stage'][layer] + 1}: {values['num_channels'][layer]} channels, "
+            f"{values['height'][layer]} x {values['width'][layer]}, {values['num_positions'][layer]:,} positions, "
+            f"{distinct[0]:,} to {distinct[-1]:,} distinct patterns"
+        )
 
 
 def _steps(steps: list[int]) -> str:
