@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -23,6 +24,22 @@ def test_a_module_in_the_working_directory_is_found(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
     assert call("beside_the_config:double", {"x": 21}) == 42
+
+
+def test_a_module_in_the_working_directory_is_never_taken_for_another_one(tmp_path: Path, monkeypatch) -> None:
+    """As where Snakemake is started in one folder and works in another: which is meant is not guessed."""
+    for folder in ("first", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "two_of_a_name.py").write_text(f"def where():\n    return {folder!r}\n")
+    (tmp_path / "here" / "json.py").write_text("")  # what is installed comes first, as everywhere
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("sys.path", [str(tmp_path / "first"), *sys.path])
+    with pytest.raises(ValueError, match=r"here/two_of_a_name.py is hidden by .*first/two_of_a_name.py, which Python"):
+        import_callable("two_of_a_name:where")
+    assert import_callable("json:dumps") is json.dumps
+    (tmp_path / "first" / "two_of_a_name.py").unlink()
+    importlib.invalidate_caches()
+    assert call("two_of_a_name:where", {}) == "here"
 
 
 @pytest.mark.parametrize(

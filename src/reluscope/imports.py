@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,21 @@ def _require_package(path: str, package: str) -> None:
     """A package or module, installed or in the working directory, which is added to where Python looks."""
     if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
         sys.path.append(here)
-    if importlib.util.find_spec(package) is None:
-        raise ValueError(f"import {path}: there is no package or module {package!r}, neither installed nor in {here}")
+    found = importlib.util.find_spec(package)
+    if found is None:
+        raise ValueError(
+            f"import {path}: there is no package or module {package!r}, neither installed nor in {here}, nor on "
+            "Python's path"
+        )
+    own = [file for file in (Path(here, f"{package}.py"), Path(here, package, "__init__.py")) if file.is_file()]
+    first = Path(found.origin or here)
+    if own and not first.is_relative_to(here) and not any(map(first.is_relative_to, _installed())):
+        raise ValueError(f"import {path}: {own[0]} is hidden by {first}, which Python finds first; rename one of them")
+
+
+def _installed() -> set[str]:
+    """Folders of installed packages and of Python's own."""
+    return {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 
 
 def _name_of(path: str) -> str:

@@ -195,13 +195,23 @@ def test_measures_that_are_to_be_compared_share_a_scale() -> None:
 
 def test_of_few_checkpoints_no_value_is_beyond_the_scale() -> None:
     """Not the 1 of the final state either, which looked like the largest of the others."""
-    values = np.array([[0.01, 0.02, 0.068], [1, 1, 1]])
+    values = np.array([[0.03, 0.04, 0.068], [1, 1, 1]])
     _, _, mesh = draw_one(values, "weighted_jaccard_to_final", steps=[0, 3])
-    assert mesh.get_clim() == (0.01, 1)
+    assert mesh.get_clim() == (0.03, 1)
     assert mesh.colorbar.extend == "neither"
     _, _, mesh = draw_one([*values[:1].repeat(4, axis=0), *values[1:]], "weighted_jaccard_to_final")
     assert mesh.get_clim()[1] < 0.1
     assert mesh.colorbar.extend == "max"
+
+
+def test_no_share_is_beyond_its_bound() -> None:
+    """Where all but a few values are close to 0 or 1, the scale ends there, and not at a point that others exceed."""
+    values = np.full((50, 4), 0.9998)
+    values[:25] = 0.003
+    values[0, 0], values[-1, -1] = 0.0, 1.0
+    _, _, mesh = draw_one(values, steps=np.arange(50))
+    assert mesh.get_clim() == (0, 1)
+    assert mesh.colorbar.extend == "neither"
 
 
 def test_a_colour_bar_leaves_out_the_extremes_by_drawn_area() -> None:

@@ -120,6 +120,19 @@ def test_counting_other_settings_stops(folder: Path, counted: list[str], tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+def test_a_choice_of_layers_is_tried_before_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    layers = {"layers": {"include": ["nope.*"]}}
+    run = Study.from_config({**CONFIG, "counting": {**CONFIG["counting"], **layers}}).runs["a-seed0"]
+    with pytest.raises(ConfigError, match=r"^runs\.a-seed0: .*nope\.\*.*activation"):
+        train_run(run, "w.zarr", study="s", threads=1)
+    assert not list(tmp_path.iterdir())
+    layers["layers"]["include"] = ["activation"]
+    run = Study.from_config({**CONFIG, "counting": {**CONFIG["counting"], **layers}}).runs["a-seed0"]
+    train_run(run, "w.zarr", study="s", threads=1)
+    assert open_weights("w.zarr").steps.tolist() == STEPS.tolist()
+
+
 def test_some_steps_are_compared_among_themselves(counted: list[str]) -> None:
     """Steps 0, 3 and 4 only: "previous" of step 3 is step 0; the final step stays the last counted one."""
     some = np.array([0, 3, 4])

@@ -100,6 +100,15 @@ def test_profiles_name_their_runs_in_columns_and_their_steps_in_moments(schema) 
             {"kind": "profiles", "columns": {"A": ["a"]}, "moments": [{"step": 0}], "steps": {"every": 2}},
             "steps do not go with moments",
         ),
+        (
+            {
+                "kind": "profiles",
+                "columns": {"A": ["a"]},
+                "moments": [{"step": 0}],
+                "measures": ["entropy", "appeared"],
+            },
+            "measures: profiles show one, got entropy, appeared",
+        ),
     ],
 )
 def test_a_figure_that_cannot_be_drawn_is_met_before_any_job(schema, figure: dict[str, Any], message: str) -> None:

@@ -19,7 +19,7 @@ already is replaced."""
 
 EXAMPLES = """examples:
   reluscope plot entropy.zarr --output entropy.png
-  reluscope plot results/runs/{toynet20,resnet20}-seed0/measures/{entropy,jaccard_to_final}.zarr \\
+  reluscope plot results/runs/{toynet20,resnet20}-seed0/measures/{relative_entropy,distinct_patterns}.zarr \\
       --time step --scale symlog --title "Two networks" --output two.png two.pdf
 """
 

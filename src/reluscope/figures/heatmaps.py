@@ -55,6 +55,7 @@ _LABELS = 0.8  # inches that labels take from the height
 _BAR_WIDTH = 0.08  # inches
 _SYMLOG = {"base": 10.0, "linscale": 0.5}  # the way from 0 to the first checkpoint is drawn half a decade long
 _CENTRAL = (0.02, 0.98)  # the colour bar leaves out the 2 % of the drawn area at either end of the values
+_AT_BOUND = 0.01  # of a share
 _FEW_STEPS = 3  # and nothing where no picture has more
 
 
@@ -193,8 +194,9 @@ def _color_range(kind: Norm, panels: Sequence[_Panel]) -> tuple[Normalize, str]:
         low, high = np.quantile(values, central, weights=area, method="inverted_cdf")
         if low == high:
             low, high = low - 0.05, high + 0.05
-    if kind == "share":
-        low, high = max(low, 0.0), min(high, 1.0)
+    if kind == "share":  # a bound of the measure is no value that others lie beyond
+        low = max(low, 0.0) if low > _AT_BOUND else 0.0
+        high = min(high, 1.0) if high < 1 - _AT_BOUND else 1.0
     ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     return Normalize(low, high), ends[bool(lowest < low), bool(highest > high)]
 

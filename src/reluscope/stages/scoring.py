@@ -33,7 +33,7 @@ def score_study(study: Study, markdown: str, table: str, folder: str = "") -> No
     write_csv(lines, table)
 
 
-def result_of(run: Run, measures: Sequence[str], folder: str) -> RunResult:
+def result_of(run: Run, measures: Sequence[str], folder: str = "") -> RunResult:
     """What the scorecard wants to know of a finished training, whose results/ lies in `folder`."""
     assert isinstance(run.spec, TrainingSpec)
     spec, timeline = run.spec, run.spec.timeline()

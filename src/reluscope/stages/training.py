@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from reluscope import paths
+from reluscope.counting import count_patterns
+from reluscope.data import load
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run
-from reluscope.training.loop import train
+from reluscope.training.loop import initial_network, train
 from reluscope.training.spec import TrainingSpec
 
 
@@ -19,8 +21,21 @@ def train_run(run: Run, output: str, *, study: str, threads: int) -> None:
         threads: processor threads; part of what determines the bits.
 
     Raises:
-        ConfigError: the run's checkpoints are files, and there is nothing to train.
+        ConfigError: the run's checkpoints are files, and there is nothing to train; or the layers that it chooses
+            cannot be counted.
     """
     if not isinstance(run.spec, TrainingSpec):
         raise ConfigError(f"runs.{run.name}: its checkpoints are files, and there is nothing to train")
-    train(run.spec, Path(paths.partial(output)), Path(output), device=prepare(threads), study=study)
+    device = prepare(threads)
+    if run.layers:
+        _require_layers(run, run.spec)
+    train(run.spec, Path(paths.partial(output)), Path(output), device=device, study=study)
+
+
+def _require_layers(run: Run, spec: TrainingSpec) -> None:
+    """Count the first batch, so that a choice of layers that is wrong is told before hours of training."""
+    dataset = load(spec.data)
+    try:
+        count_patterns(initial_network(spec, dataset), dataset.train[: run.batch_size], **run.layers)
+    except ValueError as error:
+        raise ConfigError(f"runs.{run.name}: {error}") from error

@@ -276,6 +276,8 @@ def _figure(
     selections = look.pop("steps", None) or _moments(look.get("moments"))
     try:
         _check_look(kind, look)
+        if kind in _OF_ONE_MEASURE and len(drawn) > 1:
+            raise ConfigError(f"measures: {kind} show one, got {', '.join(drawn)}; make a figure of each")
         if "steps" in section and "moments" in look:
             raise ConfigError("steps do not go with moments, which name them")
         for measure in drawn:
@@ -302,6 +304,8 @@ def _figure(
         raise ConfigError(f"figures.{name}: {error}") from error
     return FigureSpec(kind, runs, steps, drawn, look, caption)
 
+
+_OF_ONE_MEASURE = ("profiles", "classes")
 
 _EXAMPLES = {"moments": "[{step: 0}, {share: 1.0, title: end}]", "columns": "{ResNet: [resnet8, resnet20]}"}
 
