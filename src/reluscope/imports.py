@@ -97,6 +97,8 @@ def _require_package(path: str, package: str) -> None:
             f"import {path}: there is no package or module {package!r}, neither installed nor in {here}, nor on "
             "Python's path"
         )
+    if package in sys.modules:
+        return  # which of several is meant was decided when it was first imported
     own = [file for file in (Path(here, f"{package}.py"), Path(here, package, "__init__.py")) if file.is_file()]
     first = Path(found.origin or here)
     if own and not first.is_relative_to(here) and not any(map(first.is_relative_to, _installed())):
