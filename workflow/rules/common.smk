@@ -40,7 +40,7 @@ STUDIES = Path(workflow.basedir) / "workflow/studies"
 
 
 # Where results lie behind a storage plugin that is a folder, elsewhere than in the working directory.
-results_above = None
+results_above = ""
 if workflow.storage_settings.default_storage_provider == "fs":
     results_above = workflow.storage_settings.default_storage_prefix
 
@@ -156,7 +156,7 @@ started = time.time()
 
 def made_now(files):
     """Those of the files that this run made, as they are named to a person."""
-    files = [Path(results_above or "", f) for f in files]
+    files = [Path(results_above, f) for f in files]
     return [f for f in files if f.exists() and f.stat().st_mtime >= started]
 
 
@@ -183,7 +183,7 @@ onstart:
 onsuccess:
     made = made_now(figure_files + scorecard_files)
     if number := len(made_now(listed_measures)):
-        measured = Path(results_above or "", paths.RESULTS, "runs/*/measures")
+        measured = Path(results_above, paths.RESULTS, "runs/*/measures")
         made.append(f"{number} measures in {measured}")
     where = f"in {Path.cwd()}: " if workflow.overwrite_workdir and made else ""
     for what in made:

@@ -195,8 +195,8 @@ def _color_range(kind: Norm, panels: Sequence[_Panel]) -> tuple[Normalize, str]:
         if low == high:
             low, high = low - 0.05, high + 0.05
     if kind == "share":  # a bound of the measure is no value that others lie beyond
-        low = max(low, 0.0) if low > _AT_BOUND else 0.0
-        high = min(high, 1.0) if high < 1 - _AT_BOUND else 1.0
+        low = low if low > _AT_BOUND else 0.0
+        high = high if high < 1 - _AT_BOUND else 1.0
     ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     return Normalize(low, high), ends[bool(lowest < low), bool(highest > high)]
 

@@ -36,9 +36,7 @@ def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
     return {"options": options, "steps": measure.steps.tolist(), "code": measures.code(measure.function)}
 
 
-def check_results(
-    study: Study, remembered: Callable[[str], bool] = lambda store: False, folder: str | None = None
-) -> None:
+def check_results(study: Study, remembered: Callable[[str], bool] = lambda store: False, folder: str = "") -> None:
     """Refuse a results folder that another study or other settings made.
 
     Args:
@@ -49,8 +47,7 @@ def check_results(
     Raises:
         ConfigError: names the store, the setting, and both values.
     """
-    above = folder or ""
-    for store in sorted(Path(above, paths.RESULTS).glob("runs/*/weights.zarr")):
+    for store in sorted(Path(folder, paths.RESULTS).glob("runs/*/weights.zarr")):
         found = _attributes(str(store), "weights").get("study")
         if found != study.name:
             raise ConfigError(
@@ -59,13 +56,13 @@ def check_results(
             )
     for run in study.runs.values():
         if run.is_trained:
-            _check(Path(above, paths.weights(run.name)), "weights", run.spec.to_dict(), remembered)
+            _check(Path(folder, paths.weights(run.name)), "weights", run.spec.to_dict(), remembered)
         for shard in run.shards:
             none = dict.fromkeys(("sample", "layers", "labels"))  # that there is none is a setting too
             settings = {**none, **counting_settings(run, shard)}
-            _check(Path(above, paths.counts(run.name, shard)), "counts", settings, remembered)
+            _check(Path(folder, paths.counts(run.name, shard)), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
-            _check(Path(above, paths.measure(run.name, name)), "measure", measuring_settings(measure), remembered)
+            _check(Path(folder, paths.measure(run.name, name)), "measure", measuring_settings(measure), remembered)
 
 
 def _check(store: Path, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
