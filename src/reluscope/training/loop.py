@@ -7,13 +7,13 @@ and epoch, a step's augmentation from seed and step. So a training can go on fro
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, machine
@@ -23,6 +23,7 @@ from reluscope.heap import freed_memory_kept
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_logits
 from reluscope.schedule import Timeline
+from reluscope.training.gradients import CapturedGradients, eager_gradients
 from reluscope.training.methods import Method
 from reluscope.training.rates import rates
 from reluscope.training.sgd import SGD
@@ -102,16 +103,14 @@ def _run(
     assert images.labels is not None
     table = rates(spec.method, timeline.num_steps)
     dumped = set(spec.dumped_steps().tolist())
+    gradients = _gradients(spec, network, device)
     started = time.monotonic()
     network.train()
     for step, index in _batches(spec, timeline, done, device):
         row = step - 1
         inputs = _augmented(images, index, spec, step)
         labels = images.labels[index]
-        logits = network(inputs)
-        loss = functional.cross_entropy(logits, labels)
-        network.zero_grad()
-        loss.backward()
+        loss, logits = gradients(inputs, labels)
         optimizer.step(table.learning_rate[row], table.momentum[row])
         if step % timeline.steps_per_epoch == 0:
             tested = ""
@@ -133,6 +132,16 @@ def _run(
                 "train_accuracy": float((logits.argmax(1) == labels).float().mean()),
             }
             writer.append(scalars, optimizer.state())
+
+
+def _gradients(
+    spec: TrainingSpec, network: nn.Module, device: torch.device
+) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """What puts a batch's gradients into the parameters, and returns its loss and logits."""
+    # an imported network may choose anew at each step what it does
+    if device.type == "cuda" and "import" not in spec.network:
+        return CapturedGradients(network, spec.method.batch_size)
+    return partial(eager_gradients, network)
 
 
 def _finite(loss: float, step: int, method: Method) -> float:
