@@ -35,6 +35,11 @@ def measure(run: str, measure: str) -> str:
     return f"{run_folder(run)}/measures/{measure}.zarr"
 
 
+def shared_pass(run: str) -> str:
+    """What the jobs that measure a run share until all are done; `partial` of the folder of its measures."""
+    return f"{run_folder(run)}/measures.partial"
+
+
 def figure(figure: str, extension: str) -> str:
     """A figure, as "png" or "pdf"."""
     return f"{FIGURES}/{figure}.{extension}"

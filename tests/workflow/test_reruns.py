@@ -146,10 +146,13 @@ def test_a_change_makes_again_what_it_touches(clone: Clone, change: Change) -> N
 
 
 def test_an_edited_measure_is_made_again(clone: Clone) -> None:
-    """One row of the slow test above, for the fast suite."""
+    """One row of the slow test above, for the fast suite; its jobs compute it, and no other measure by the way."""
     change = CHANGES["a measure that no figure shows"]
     change.do(clone)
     assert clone.made() == change.makes
+    for run in RUNS:
+        log = (clone.folder / f"results/logs/measure/{run}/entropy.log").read_text()
+        assert "layer 7 of 7: entropy\n0 of 7 layers were measured by other jobs\n" in log
 
 
 @pytest.mark.slow

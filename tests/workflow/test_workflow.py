@@ -50,6 +50,16 @@ def test_the_distinct_patterns_are_those_counted(finished: Clone) -> None:
     np.testing.assert_array_equal(np.concatenate(counted), measured)
 
 
+def test_the_measures_of_a_run_share_one_pass_over_its_counts(finished: Clone) -> None:
+    """Each layer was taken by one of the run's three jobs, and nothing that they shared is left."""
+    for run, num_measures in (("a-seed0", 3), ("b-seed0", 3), ("b-seed1", 3)):
+        logs = (finished.folder / "results/logs/measure" / run).glob("*.log")
+        taken = [line.split(": ") for log in logs for line in log.read_text().splitlines() if line.startswith("layer ")]
+        assert sorted(layer for layer, _ in taken) == [f"layer {k} of 7" for k in range(1, 8)]
+        assert {len(names.split(", ")) for _, names in taken} == {num_measures}
+    assert not list((finished.folder / "results").rglob("*.partial"))
+
+
 def test_nothing_is_left_to_do(finished: Clone) -> None:
     assert finished.planned() == set()
 

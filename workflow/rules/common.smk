@@ -170,6 +170,15 @@ def jobs_to_do():
             yield progress.Job(job.rule.name, str(job.output[0]), size)
 
 
+def measures_to_make():
+    """The measures that this run of the workflow makes, by run."""
+    to_make = {}
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "measure":
+            to_make.setdefault(job.wildcards.run, []).append(job.wildcards.measure)
+    return to_make
+
+
 onstart:
     # not by a rule: one file more must not make the other files' counts look old
     for run in runs_of_files:
@@ -177,6 +186,11 @@ onstart:
             write_manifest(run.spec.files, Path(paths.manifest(run.name)))
         except WriteError as error:
             raise SystemExit(f"{error}")
+    if workflow.storage_settings.default_storage_provider is None:
+        from reluscope.stages.shared_pass import announce  # jobs do without
+
+        for run, names in measures_to_make().items():
+            announce(names, Path(paths.shared_pass(run)))
     progress.report(jobs_to_do(), started)
 
 

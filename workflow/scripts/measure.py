@@ -3,8 +3,9 @@
 from reluscope.stages.jobs import logged
 
 with logged(snakemake.log[0]):
-    from reluscope.stages.measuring import measure_run
+    from reluscope.stages.shared_pass import measure_together
     from reluscope.study import Study
 
-    measures = Study.from_config(snakemake.config, files_as_listed=True).measures_of(snakemake.wildcards.run)
-    measure_run({snakemake.output[0]: measures[snakemake.wildcards.measure]}, snakemake.input.shards)
+    run, measure = snakemake.wildcards.run, snakemake.wildcards.measure
+    measures = Study.from_config(snakemake.config, files_as_listed=True).measures_of(run)
+    measure_together(run, measure, measures, snakemake.input.shards, snakemake.output[0])

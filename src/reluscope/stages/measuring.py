@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,15 @@ def measure_run(wanted: Mapping[str, MeasureSpec], shards: Sequence[str], *, pro
     """
     counts = open_counts(*shards)
     series = compute(list(wanted.values()), counts, progress=progress)
+    for (output, spec), computed in zip(wanted.items(), series, strict=True):
+        write(computed, output, spec, counts)
+
+
+def write(series: MeasureSeries, output: str, spec: MeasureSpec, counts: CountsStore) -> None:
+    """Write what was computed of the counts, with what determined it."""
     names = ("run", "training", "checkpoints", "batch_size", "sample", "labels", "versions")
     kept = {name: counts.attributes[name] for name in names if name in counts.attributes}
-    for (output, spec), computed in zip(wanted.items(), series, strict=True):
-        write_series(computed, Path(output), {**measuring_settings(spec), **kept})
+    write_series(series, Path(output), {**measuring_settings(spec), **kept})
 
 
 def compute(specs: Sequence[MeasureSpec], counts: CountsStore, *, progress: bool = False) -> list[MeasureSeries]:
@@ -41,33 +47,44 @@ def compute(specs: Sequence[MeasureSpec], counts: CountsStore, *, progress: bool
     Raises:
         ValueError: one needs classes, and none were counted.
     """
-    computations = [_Computation(spec, counts) for spec in specs]
-    by_class = any(one.needs & measures.OF_CLASSES for one in computations)
-    chosen = np.any([one.chosen for one in computations], axis=0)
+    computations = [Computation(spec, counts) for spec in specs]
     total = len(counts.layer_names) * sum(int(one.chosen.sum()) for one in computations)
     name = specs[0].function if len(specs) == 1 else f"{len(specs)} measures"
     bar = tqdm(total=total, desc=name, unit="value", disable=None if progress else True)
     for layer in range(len(counts.layer_names)):
-        ends = {end for one in computations for end in one.ends.values()}
-        read = {index: counts.at(index, layer, classes=by_class) for index in ends}
-        for one in computations:
-            one.begin(layer, read)
-        for index, now in _over_time(counts, layer, chosen, read, classes=by_class):
-            for one in computations:
-                if one.chosen[index]:
-                    one.take(now)
-                    bar.update()
+        compute_layer(computations, counts, layer, bar)
     bar.close()
     return [one.series() for one in computations]
 
 
-class _Computation:
+def compute_layer(
+    computations: Sequence[Computation], counts: CountsStore, layer: int, bar: tqdm[Never] | None = None
+) -> None:
+    """Compute measures of one layer over time; its counts of a step are read once, and given to all of them."""
+    by_class = any(one.needs & measures.OF_CLASSES for one in computations)
+    chosen = np.any([one.chosen for one in computations], axis=0)
+    ends = {end for one in computations for end in one.ends.values()}
+    read = {index: counts.at(index, layer, classes=by_class) for index in ends}
+    for one in computations:
+        one.begin(layer, read)
+    for index, now in _over_time(counts, layer, chosen, read, classes=by_class):
+        for one in computations:
+            if one.chosen[index]:
+                one.take(now)
+                if bar is not None:
+                    bar.update()
+
+
+class Computation:
     """One measure of a run, which is given one layer's counts after the other, and of each layer step after step.
 
     Attributes:
+        name: the measure's.
         needs: what the measure takes beside the counts.
         ends: of these the first and the last counted step, by their indices.
         chosen: the steps at which it is computed, shape [step].
+        values: what is computed so far, else NaN. Shape [chosen step, layer], or [chosen step, layer, class].
+        errors: their standard errors, shape [chosen step, layer].
     """
 
     def __init__(self, spec: MeasureSpec, counts: CountsStore) -> None:
@@ -77,6 +94,7 @@ class _Computation:
             raise ValueError(
                 f"{spec.function}: {error}, or `reluscope count --labels`, which these counts were made without"
             ) from error
+        self.name = spec.function
         self._spec, self._counts, self._measure = spec, counts, measures.find(spec.function)
         self.needs = self._measure.needs
         self.ends = {
@@ -86,8 +104,8 @@ class _Computation:
         is_per_class = measures.is_per_class(spec.function, spec.options)
         self._class_names = counts.class_names if is_per_class else None
         shape = (int(self.chosen.sum()), len(counts.layer_names))
-        self._values = np.full(shape if self._class_names is None else (*shape, len(self._class_names)), np.nan)
-        self._errors = np.full(shape, np.nan)
+        self.values = np.full(shape if self._class_names is None else (*shape, len(self._class_names)), np.nan)
+        self.errors = np.full(shape, np.nan)
 
     def begin(self, layer: int, read: Mapping[int, Counts]) -> None:
         """Go on with a layer, of whose counts the ends are read."""
@@ -102,9 +120,9 @@ class _Computation:
         if "previous" not in self.needs or self._row > 1:
             result = self._measure.function(counts=now, **of_classes, **self._given, **self._spec.options)
             if isinstance(result, Estimate):
-                self._values[place], self._errors[place] = result.value, result.standard_error
+                self.values[place], self.errors[place] = result.value, result.standard_error
             else:
-                self._values[place], self._errors[place] = result, 0.0
+                self.values[place], self.errors[place] = result, 0.0
         if "previous" in self.needs:
             self._given["previous"] = now
 
@@ -112,12 +130,12 @@ class _Computation:
         """All that was computed."""
         return MeasureSeries(
             self._spec.function,
-            self._values,
+            self.values,
             self._counts.steps[self.chosen],
             self._counts.epochs[self.chosen],
             self._counts.layer_names,
             self._counts.stage,
-            self._errors if self._counts.one_in > 1 else None,
+            self.errors if self._counts.one_in > 1 else None,
             self._class_names,
         )
 

@@ -1,0 +1,169 @@
+"""Stage three, first half, in a workflow: the measures of a run share a pass over its counts, though each has its job.
+
+The jobs of a run take layers from one heap, at one time or in turn. Who takes a layer reads its counts once,
+and computes all measures of it that this run of the workflow is to make; what it found lies in a folder beside the
+measures. A job ends when its own measure is there at every layer. So a job that begins late finds its measure computed,
+two that run at one time do half of the layers each, and one that was killed loses a layer.
+
+No job needs another: what is found is known by a digest of all that determines it, a layer that another job gave up is
+computed anew, and a measure that fails, fails in its own job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reluscope import paths, stores
+from reluscope.counts import CountsStore, open_counts
+from reluscope.files import made, write_file
+from reluscope.stages.measuring import Computation, compute_layer, write
+from reluscope.study import MeasureSpec, measuring_settings
+
+_ANNOUNCED, _FOUND = "measures.json", "found.npz"
+
+_Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Of one layer, by a measure's digest: values, shape [step] or [step, class], and standard errors, shape [step]."""
+
+
+def announce(measures: Iterable[str], folder: Path) -> None:
+    """Say which measures of a run this run of the workflow is to make, before their jobs begin.
+
+    Args:
+        folder: what the run's measures share.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    for mark in folder.glob("*.done"):
+        mark.unlink()
+    write_file(folder / _ANNOUNCED, json.dumps(sorted(measures)).encode())
+
+
+def measure_together(
+    run: str, own: str, measures: Mapping[str, MeasureSpec], shards: Sequence[str], output: str
+) -> None:
+    """Make one measure of a run, and compute those that were announced with it at the layers that this job takes.
+
+    Args:
+        run: name of the run.
+        own: name of the measure to make.
+        measures: all measures of the run, by their names.
+        shards: all counts stores of the run.
+        output: the measure's store.
+
+    Raises:
+        ValueError: the measure needs what was not counted.
+    """
+    folder = Path(paths.folder(output, paths.measure(run, own)), paths.shared_pass(run))
+    announced = _announced(folder) | {own}
+    counts = open_counts(*shards)
+    shared = _Pass(folder, counts, _digest(measures[own], shards), Computation(measures[own], counts))
+    for name in sorted(announced & measures.keys() - {own}):
+        try:
+            shared.others[_digest(measures[name], shards)] = Computation(measures[name], counts)
+        except ValueError:
+            continue  # its own job says why
+    write(shared.run().series(), output, measures[own], counts)
+    (folder / f"{own}.done").touch()
+    if all((folder / f"{name}.done").exists() for name in announced):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Pass:
+    """One job's part in the pass over a run's counts.
+
+    Attributes:
+        others: computations of other jobs' measures by their digests, which this job does by the way.
+    """
+
+    def __init__(self, folder: Path, counts: CountsStore, own: str, computation: Computation) -> None:
+        self._folder, self._counts, self._own, self._computation = folder, counts, own, computation
+        self.others: dict[str, Computation] = {}
+
+    def run(self) -> Computation:
+        """The job's own measure, computed at every layer."""
+        layers = range(len(self._counts.layer_names))
+        self._num_taken = 0
+        for wait in (False, True):  # first the layers that no other job is at
+            for layer in layers:
+                if self._own not in self._found(layer):
+                    self._take(layer, wait=wait)
+        print(f"{len(layers) - self._num_taken} of {len(layers)} layers were measured by other jobs", flush=True)
+        one = self._computation
+        for layer in layers:
+            one.values[:, layer], one.errors[:, layer] = self._found(layer)[self._own]
+        return one
+
+    def _take(self, layer: int, *, wait: bool) -> None:
+        """Compute what is missing of a layer, unless another job is at it, or did so until now."""
+        try:
+            lock = stores.lock(self._layer_folder(layer), "measuring this layer", wait=wait)
+        except stores.StoreError:
+            return
+        with lock:
+            found = self._found(layer)
+            if self._own not in found:
+                self._num_taken += 1
+                self._write(layer, {**found, **self._compute(layer, found)})
+
+    def _compute(self, layer: int, found: _Found) -> _Found:
+        missing = {digest: one for digest, one in self.others.items() if digest not in found}
+        missing[self._own] = self._computation
+        names = ", ".join(sorted(one.name for one in missing.values()))
+        print(f"layer {layer + 1} of {len(self._counts.layer_names)}: {names}", flush=True)
+        try:
+            compute_layer(list(missing.values()), self._counts, layer)
+        except Exception as error:
+            if len(missing) == 1:
+                raise
+            print(f"one of them fails ({type(error).__name__}: {error}); goes on alone", flush=True)
+            self.others = {}
+            return self._compute(layer, found)
+        return {digest: (one.values[:, layer], one.errors[:, layer]) for digest, one in missing.items()}
+
+    def _layer_folder(self, layer: int) -> Path:
+        return self._folder / str(layer)
+
+    def _write(self, layer: int, found: _Found) -> None:
+        values = {f"values {digest}": values for digest, (values, _) in found.items()}
+        errors = {f"errors {digest}": errors for digest, (_, errors) in found.items()}
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **values, **errors)
+        write_file(self._layer_folder(layer) / _FOUND, file.getbuffer())
+
+    def _found(self, layer: int) -> _Found:
+        """What any job computed of the layer; nothing where its file is damaged."""
+        try:
+            with (self._layer_folder(layer) / _FOUND).open("rb") as file:
+                arrays = np.load(file, allow_pickle=False)
+                digests = {name.split()[1] for name in arrays}
+                return {digest: (arrays[f"values {digest}"], arrays[f"errors {digest}"]) for digest in digests}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return {}
+
+
+def _announced(folder: Path) -> set[str]:
+    try:
+        return set(json.loads((folder / _ANNOUNCED).read_bytes()))
+    except (OSError, ValueError):
+        return set()
+
+
+def _digest(spec: MeasureSpec, shards: Sequence[str]) -> str:
+    """Of all that determines a measure's values."""
+    settings = {
+        "function": spec.function,
+        **measuring_settings(spec),
+        "counts": [made(Path(shard)) for shard in shards],
+        "versions": stores.versions(),
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
