@@ -57,6 +57,8 @@ def expected_collisions(num_distinct: int, num_channels: int, key_bits: int = 64
 
 _SMALL_COUNT = 1 << 12  # below, what occurs equally often is told apart by a table
 
+_AT_ONCE = 1 << 16  # patterns; what is computed of them stays in the processor's cache
+
 MOST_CLASSES = (1 << 16) - 1
 """A class is told by 16 bits."""
 
@@ -70,10 +72,13 @@ def entropy_of(counts: NDArray[np.integer]) -> float:
     """Entropy in bits of what occurs so often; a probability is a count, at least 1, over the sum of all."""
     # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
     # Most counts are small, and few differ: equal ones are taken together.
-    counts = counts.astype(np.int64, copy=False)
-    total = int(counts.sum())
-    times = np.bincount(np.minimum(counts, _SMALL_COUNT))[:_SMALL_COUNT]
-    small, large = np.flatnonzero(times), np.sort(counts[counts >= _SMALL_COUNT])  # the same sum in any order
+    total = int(counts.sum(dtype=np.int64))
+    times = np.zeros(_SMALL_COUNT, np.int64)
+    for start in range(0, len(counts), _AT_ONCE):
+        part = np.minimum(counts[start : start + _AT_ONCE], _SMALL_COUNT).astype(np.int64)
+        times += np.bincount(part, minlength=_SMALL_COUNT)[:_SMALL_COUNT]
+    large = np.sort(counts[counts >= _SMALL_COUNT]).astype(np.int64)  # the same sum in any order
+    small = np.flatnonzero(times)
     values, times = np.concatenate([small, large]), np.concatenate([times[small], np.ones_like(large)])
     return float((times * values * np.log2(total / values)).sum() / total)
 
@@ -154,7 +159,7 @@ class PatternCounts:
     @property
     def num_positions(self) -> int:
         """Positions counted: images x height x width, the sum of the counts."""
-        return int(self.counts.sum())
+        return int(self.narrow_counts.sum(dtype=np.int64))
 
     @property
     def num_distinct(self) -> int:
@@ -162,14 +167,20 @@ class PatternCounts:
         return len(self.counts)
 
     @property
+    def narrow_counts(self) -> NDArray[np.integer]:
+        """The counts in whatever type they are held, unsigned where they come from a store: faster, to be summed and
+        compared only."""
+        return self.counts
+
+    @property
     def largest_count(self) -> int:
         """How often the most frequent pattern occurs."""
-        return int(self.counts.max())
+        return int(self.narrow_counts.max())
 
     @property
     def entropy(self) -> float:
         """Entropy of the observed patterns in bits; a pattern's probability is its count over the positions."""
-        return entropy_of(self.counts)
+        return entropy_of(self.narrow_counts)
 
     def of_class(self, label: int) -> PatternCounts:
         """The patterns of one class's images.
@@ -309,7 +320,6 @@ def parse_sample(share: str) -> int:
 
 
 _GAMMA, _MIX_1, _MIX_2 = (np.uint64(word) for word in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
-_HASHED_AT_ONCE = 1 << 16  # keys; what is computed of them stays in the processor's cache
 
 
 def is_sampled(keys: NDArray[np.unsignedinteger], one_in: int) -> NDArray[np.bool_]:
@@ -326,8 +336,8 @@ def is_sampled(keys: NDArray[np.unsignedinteger], one_in: int) -> NDArray[np.boo
         raise ValueError(f"one_in: expected at least 2, got {one_in}")
     limit = np.uint64((1 << 64) // one_in)
     kept = np.empty(len(keys), np.bool_)
-    for start in range(0, len(keys), _HASHED_AT_ONCE):
-        here = slice(start, start + _HASHED_AT_ONCE)
+    for start in range(0, len(keys), _AT_ONCE):
+        here = slice(start, start + _AT_ONCE)
         word = keys[here].astype(np.uint64)
         word += _GAMMA
         word ^= word >> np.uint64(30)

@@ -127,18 +127,21 @@ def test_samples_come_back_with_the_exact_numbers_of_all(tmp_path: Path, monkeyp
         assert_same_sample(store.at(-1, layer), sampled_counts_of(110)[layer])
 
 
-def test_keys_are_read_when_asked_for(tmp_path: Path, monkeypatch) -> None:
-    """Once, of all steps that are read at a time; many measures do without."""
+def test_keys_and_counts_are_read_when_asked_for(tmp_path: Path, monkeypatch) -> None:
+    """Once, of all steps that are read at a time; many measures do without the ones or the others."""
     store, reads, read = open_counts(write(tmp_path, [0, 1, 5])), [], stores.read
     monkeypatch.setattr(stores, "read", lambda array, *a, **k: reads.append(array.basename) or read(array, *a, **k))
     rows = [*store.over_time(0), store.at(0, layer=0)]
+    sizes = [row.num_distinct for row in rows]
+    assert {"keys", "counts"}.isdisjoint(reads)
+    assert [len(row.keys) for row in rows] == sizes == [len(row.keys) for row in rows]
+    assert (reads.count("keys"), reads.count("counts")) == (2, 0)
     for row in rows:
-        assert row.num_distinct == len(row.counts)
-        assert row.entropy > 0
+        assert row.counts.dtype == np.int64
+        assert row.narrow_counts.tolist() == row.counts.tolist()
+        assert (row.num_positions, row.largest_count) == (row.counts.sum(), row.counts.max())
         assert repr(row)
-    assert reads.count("keys") == 0
-    assert all(len(row.keys) == len(row.keys) == row.num_distinct for row in rows)
-    assert reads.count("keys") == 2
+    assert (reads.count("keys"), reads.count("counts")) == (2, 2)
     replaced = replace(store.at(0, layer=0), layer_name="other")
     np.testing.assert_array_equal(replaced.keys, rows[0].keys)
 

@@ -137,7 +137,7 @@ OF_SETS = {"appeared", "vanished", "pattern_changes", *(f"jaccard_to_{state}" fo
         ("measures/entropy.py", "Share of all positions", "The share of all positions", set()),
         ("measures/changes.py", "ratio([0, 0, 1]", "ratio([0, 0, 2]", {"vanished"}),
         ("measures/similarity.py", "return weighted_jaccard(counts, final)", "return 1", {"weighted_jaccard_to_final"}),
-        ("measures/_matching.py", ".sum())", ".sum() + 0)", WEIGHTED),
+        ("measures/_matching.py", ".sum(dtype=np.int64))", ".sum(dtype=np.int64) + 0)", WEIGHTED),
         ("measures/_matching.py", "return shared,", "return 0 + shared,", OF_SETS),
         ("patterns.py", "return len(self.counts)", "return 0 + len(self.counts)", set(measures.names())),
         ("paths.py", '"results"', '"other"', set()),

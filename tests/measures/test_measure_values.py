@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections import Counter
@@ -117,6 +118,30 @@ def test_large_sets_are_compared_as_small_ones_are(
         maxima = sum(max(now.get(key, 0), then.get(key, 0)) for key in now.keys() | then.keys())
         assert measures.weighted_jaccard(counts, other) == minima / maxima
         assert measures.jaccard(counts, other) == len(now.keys() & then.keys()) / len(now.keys() | then.keys())
+
+
+@pytest.mark.parametrize("merged_from", [0, 1 << 30])
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int64])
+def test_sums_outgrow_the_type_that_counts_are_held_in(dtype: type, merged_from: int, monkeypatch) -> None:
+    """By compiled code and without it."""
+    monkeypatch.setattr("reluscope.measures._matching.MERGED_FROM", merged_from)
+    most = min(int(np.iinfo(dtype).max), 1 << 40)
+    one = held({1: most, 2: most, 3: most, 5: 1}, dtype)
+    other = held({1: most, 2: most - 1, 3: most, 4: most}, dtype)
+    assert one.num_positions == 3 * most + 1
+    assert measures.weighted_jaccard(one, other) == (3 * most - 1) / (4 * most + 1)
+    expected = scipy.stats.entropy([most, most, most, 1], base=2)
+    assert measures.entropy(one) == pytest.approx(expected, rel=1e-13)
+
+
+def held(state: dict[int, int], dtype: type) -> PatternCounts:
+    """Counts as a store holds them."""
+    counts = pattern_counts(state)
+
+    class Held(PatternCounts):
+        narrow_counts = counts.counts.astype(dtype)
+
+    return Held(**{field.name: getattr(counts, field.name) for field in dataclasses.fields(counts)})
 
 
 def test_entropy_takes_small_and_large_counts_together() -> None:

@@ -106,11 +106,16 @@ def test_what_was_not_announced_is_not_computed(study: Study, bytes_below) -> No
     assert not study.shared.exists()
 
 
-def test_without_an_announcement_a_job_makes_its_own(study: Study, bytes_below) -> None:
-    """As where a storage plugin gives each job a folder of its own."""
+@pytest.mark.parametrize("announced", [[], ["occupancy"]])
+def test_a_job_that_was_not_announced_keeps_to_itself(study: Study, bytes_below, announced: list[str]) -> None:
+    """As where a storage plugin gives nodes folders of their own; jobs of one node must not disturb each other."""
+    if announced:
+        study.announce(*announced)
+    before = bytes_below(study.shared)
     study.make("entropy")
     study.check("entropy", bytes_below)
-    assert study.computed == [(layer, 1) for layer in range(NUM_LAYERS)]
+    assert study.computed == []
+    assert bytes_below(study.shared) == before
 
 
 @pytest.mark.parametrize(("sample", "labels"), [(8, False), (1, True)])

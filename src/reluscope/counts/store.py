@@ -19,6 +19,8 @@ from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts
 READ_PATTERNS = 1 << 23
 """Patterns that are read at a time: several steps where they are short, at least one."""
 
+_Values = NDArray[Any] | Callable[[], NDArray[Any]]
+
 
 class CountsStore:
     """The counts of one run at its counted steps.
@@ -91,13 +93,12 @@ class CountsStore:
                 span = slice(start, int(indptr[taken[-1] + 1]))
                 steps = here[[taken[0], taken[-1]]]
                 # of all that are taken at once, when one of them is asked for them
-                read_keys = cache(partial(stores.read, keys, span, steps=steps))
-                read_counts = stores.read(counts, span, steps=steps)
+                read_keys, read_counts = (cache(partial(stores.read, of, span, steps=steps)) for of in (keys, counts))
                 of_classes = self._classes(shard, layer, taken) if classes else [{}] * len(taken)
                 for row, of_class in zip(taken, of_classes, strict=True):
                     part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
-                    keys_of_row = partial(_part, read_keys, part)
-                    yield self._counts(layer, keys_of_row, read_counts[part], {**about, **of_class}, exact, row)
+                    of_row = partial(_part, read_keys, part), partial(_part, read_counts, part)
+                    yield self._counts(layer, *of_row, part.stop - part.start, {**about, **of_class}, exact, row)
 
     def at(self, index: int, layer: int, *, classes: bool = False) -> Counts:
         """One layer's counts at the `index`-th counted step; negative indices count from the end.
@@ -112,11 +113,11 @@ class CountsStore:
         keys, counts, indptr = self._arrays(shard, layer)
         span = slice(int(indptr[row]), int(indptr[row + 1]))
         steps = self.steps[index : index + 1]
-        read_keys = partial(stores.read, keys, span, steps=steps)
-        read_counts = stores.read(counts, span, steps=steps)
+        read_keys, read_counts = (partial(stores.read, of, span, steps=steps) for of in (keys, counts))
         of_class = self._classes(shard, layer, [row])[0] if classes else {}
         about, exact = self._about(shard, layer), self._exact(shard, layer)
-        return self._counts(layer, read_keys, read_counts, {**about, **of_class}, exact, row)
+        size = span.stop - span.start
+        return self._counts(layer, read_keys, read_counts, size, {**about, **of_class}, exact, row)
 
     def _classes(self, shard: int, layer: int, rows: Sequence[int]) -> list[dict[str, Any]]:
         """What a shard's rows say of the classes, which few ask for; nothing where there are none."""
@@ -165,7 +166,8 @@ class CountsStore:
         self,
         layer: int,
         read_keys: Callable[[], NDArray[Any]],
-        counts: NDArray[Any],
+        read_counts: Callable[[], NDArray[Any]],
+        num_distinct: int,
         about: dict[str, Any],
         exact: dict[str, NDArray[Any]],
         row: int,
@@ -173,7 +175,8 @@ class CountsStore:
         kept = _StoredCounts(
             layer_name=self.layer_names[layer],
             keys=read_keys,
-            counts=counts.astype(np.int64),
+            counts=read_counts,
+            num_distinct=num_distinct,
             num_channels=int(self.num_channels[layer]),
             height=int(self.height[layer]),
             width=int(self.width[layer]),
@@ -191,21 +194,38 @@ class CountsStore:
 
 
 class _StoredCounts(PatternCounts):
-    """Patterns whose keys, which are most of a store and which many measures do without, are read when asked for."""
+    """Patterns whose keys and counts are read when asked for: many measures do without the ones or the others."""
 
-    def __init__(self, *, keys: NDArray[Any] | Callable[[], NDArray[Any]], **others: Any) -> None:
-        super().__init__(keys=keys, **others)  # type: ignore[arg-type]
-        if callable(keys):
-            self.__dict__["_read_keys"] = self.__dict__.pop("keys")
+    _read_keys: Callable[[], NDArray[Any]]
+    _read_counts: Callable[[], NDArray[Any]]
+    _num_distinct: int | None
+
+    def __init__(self, *, keys: _Values, counts: _Values, num_distinct: int | None = None, **others: Any) -> None:
+        super().__init__(keys=keys, counts=counts, **others)  # type: ignore[arg-type]
+        self.__dict__["_num_distinct"] = num_distinct
+        for name, values in (("keys", keys), ("counts", counts)):
+            if callable(values):
+                self.__dict__[f"_read_{name}"] = self.__dict__.pop(name)
 
     @cached_property
     def keys(self) -> NDArray[Any]:  # type: ignore[override]
-        read: Callable[[], NDArray[Any]] = self.__dict__["_read_keys"]
-        return read()
+        return self._read_keys()
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:  # type: ignore[override]
+        return self.narrow_counts.astype(np.int64)
+
+    @cached_property
+    def narrow_counts(self) -> NDArray[np.integer]:
+        return self._read_counts() if "_read_counts" in self.__dict__ else self.counts
+
+    @property
+    def num_distinct(self) -> int:
+        return super().num_distinct if self._num_distinct is None else self._num_distinct
 
     def __getstate__(self) -> dict[str, Any]:
-        keys = self.keys  # before it travels to another process
-        return {name: value for name, value in self.__dict__.items() if name != "_read_keys"} | {"keys": keys}
+        read = {"keys": self.keys, "counts": self.counts}  # before it travels to another process
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_read_")} | read
 
 
 def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:

@@ -38,9 +38,9 @@ def sum_of_minima(counts: PatternCounts, other: PatternCounts) -> int:
     if _are_large(counts, other):
         from reluscope.measures import _merging
 
-        return int(_merging.sum_of_minima(counts.keys, counts.counts, other.keys, other.counts))
+        return int(_merging.sum_of_minima(counts.keys, counts.narrow_counts, other.keys, other.narrow_counts))
     here, there = matching(counts, other)
-    return int(np.minimum(counts.counts[here], other.counts[there]).sum())
+    return int(np.minimum(counts.narrow_counts[here], other.narrow_counts[there]).sum(dtype=np.int64))
 
 
 def _are_large(counts: PatternCounts, other: PatternCounts) -> bool:

@@ -30,11 +30,45 @@ def merge(keys, others):
 
 @njit(nogil=True, cache=True)
 def sum_of_minima(keys, counts, others, other_counts):
-    """The smaller of the two counts of each key that both hold, summed."""
-    i, j, total = 0, 0, 0
-    while i < len(keys) and j < len(others):
-        key, other = keys[i], others[j]
-        total += min(counts[i], other_counts[j]) * (key == other)
-        i += key <= other
-        j += other <= key
-    return total
+    """The smaller of the two counts of each key that both hold, summed; as `merge`, in two halves.
+
+    These take turns: a step waits for its predecessor, but not for the other half's.
+    """
+    end, other_end = np.uint64(len(keys)), np.uint64(len(others))
+    middle, other_middle = _halves(keys, others)
+    i, j, p, q = np.uint64(0), np.uint64(0), middle, other_middle
+    low, high = np.int64(0), np.int64(0)
+    while i < middle and j < other_middle and p < end and q < other_end:
+        i, j, minimum = _step(keys, counts, others, other_counts, i, j)
+        low += minimum
+        p, q, minimum = _step(keys, counts, others, other_counts, p, q)
+        high += minimum
+    while i < middle and j < other_middle:
+        i, j, minimum = _step(keys, counts, others, other_counts, i, j)
+        low += minimum
+    while p < end and q < other_end:
+        p, q, minimum = _step(keys, counts, others, other_counts, p, q)
+        high += minimum
+    return low + high
+
+
+@njit(nogil=True, cache=True)
+def _step(keys, counts, others, other_counts, i, j):
+    """The next pair of indices, and the smaller count of the key at this one, or 0."""
+    key, other = keys[i], others[j]
+    minimum = np.int64(min(counts[i], other_counts[j])) * (key == other)
+    return i + np.uint64(key <= other), j + np.uint64(other <= key), minimum
+
+
+@njit(nogil=True, cache=True)
+def _halves(keys, others):
+    """Where to cut both, so that what lies below is less than what lies above, and about as much."""
+    low, high = 0, len(keys)
+    while low < high:
+        middle = (low + high) // 2
+        if middle + np.searchsorted(others, keys[middle]) < (len(keys) + len(others)) // 2:
+            low = middle + 1
+        else:
+            high = middle
+    there = np.searchsorted(others, keys[low]) if low < len(keys) else len(others)
+    return np.uint64(low), np.uint64(there)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from reluscope import paths, stores
 from reluscope.counts import CountsStore, open_counts
 from reluscope.files import made, write_file
-from reluscope.stages.measuring import Computation, compute_layer, write
+from reluscope.stages.measuring import Computation, compute_layer, measure_run, write
 from reluscope.study import MeasureSpec, measuring_settings
 
 _ANNOUNCED, _FOUND = "measures.json", "found.npz"
@@ -53,6 +53,8 @@ def measure_together(
 ) -> None:
     """Make one measure of a run, and compute those that were announced with it at the layers that this job takes.
 
+    A measure that was not announced is made alone.
+
     Args:
         run: name of the run.
         own: name of the measure to make.
@@ -64,7 +66,12 @@ def measure_together(
         ValueError: the measure needs what was not counted.
     """
     folder = Path(paths.folder(output, paths.measure(run, own)), paths.shared_pass(run))
-    announced = _announced(folder) | {own}
+    announced = _announced(folder)
+    if own not in announced:
+        measure_run({output: measures[own]}, shards)
+        return
+    done = folder / f"{own}.done"
+    done.unlink(missing_ok=True)
     counts = open_counts(*shards)
     shared = _Pass(folder, counts, _digest(measures[own], shards), Computation(measures[own], counts))
     for name in sorted(announced & measures.keys() - {own}):
@@ -73,7 +80,7 @@ def measure_together(
         except ValueError:
             continue  # its own job says why
     write(shared.run().series(), output, measures[own], counts)
-    (folder / f"{own}.done").touch()
+    done.touch()
     if all((folder / f"{name}.done").exists() for name in announced):
         shutil.rmtree(folder, ignore_errors=True)
 
