@@ -98,29 +98,33 @@ class _Pass:
 
     def run(self) -> Computation:
         """The job's own measure, computed at every layer."""
-        layers = range(len(self._counts.layer_names))
-        self._num_taken = 0
+        num_layers = len(self._counts.layer_names)
+        self._num_computed, missing = 0, list(range(num_layers))
         for wait in (False, True):  # first the layers that no other job is at
-            for layer in layers:
-                if self._own not in self._found(layer):
-                    self._take(layer, wait=wait)
-        print(f"{len(layers) - self._num_taken} of {len(layers)} layers were measured by other jobs", flush=True)
-        one = self._computation
-        for layer in layers:
-            one.values[:, layer], one.errors[:, layer] = self._found(layer)[self._own]
-        return one
+            missing = [layer for layer in missing if not self._is_there(layer, wait=wait)]
+        print(f"{num_layers - self._num_computed} of {num_layers} layers were measured by other jobs", flush=True)
+        return self._computation
 
-    def _take(self, layer: int, *, wait: bool) -> None:
-        """Compute what is missing of a layer, unless another job is at it, or did so until now."""
+    def _is_there(self, layer: int, *, wait: bool) -> bool:
+        """Find the job's own measure of a layer, or compute it; unless another job is at the layer, and none waits."""
+        if self._take_over(self._found(layer), layer):
+            return True
         try:
             lock = stores.lock(self._layer_folder(layer), "measuring this layer", wait=wait)
         except stores.StoreError:
-            return
+            return False
         with lock:
             found = self._found(layer)
-            if self._own not in found:
-                self._num_taken += 1
+            if not self._take_over(found, layer):
                 self._write(layer, {**found, **self._compute(layer, found)})
+                self._num_computed += 1
+        return True
+
+    def _take_over(self, found: _Found, layer: int) -> bool:
+        if self._own not in found:
+            return False
+        self._computation.values[:, layer], self._computation.errors[:, layer] = found[self._own]
+        return True
 
     def _compute(self, layer: int, found: _Found) -> _Found:
         missing = {digest: one for digest, one in self.others.items() if digest not in found}
