@@ -2,7 +2,8 @@
 
     python plain_loop.py
 
-Stopped and started again, it goes on from its last checkpoint, and so does the recording.
+Stopped and started again, it goes on from its last checkpoint, and so does the recording. Once it has finished, delete
+counts.zarr and checkpoint.pt to record anew.
 """
 
 from pathlib import Path

@@ -136,12 +136,12 @@ def difference(found: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return None
 
 
-def lock(folder: Path, what: str, *, wait: bool = False) -> FileLock:
+def lock(folder: Path, what: str, *, wait: float = 0.0) -> FileLock:
     """Keep the folder of unfinished work to this process; a process that dies gives it back.
 
     Args:
         what: another process, which has it, is doing.
-        wait: for another process to give it back.
+        wait: so many seconds for another process to give it back.
 
     Raises:
         StoreError: another process has it.
@@ -150,7 +150,7 @@ def lock(folder: Path, what: str, *, wait: bool = False) -> FileLock:
     make_folder(folder)
     held = FileLock(folder / "lock")
     try:
-        held.acquire(timeout=-1 if wait else 0)
+        held.acquire(timeout=wait)
     except Timeout:
         raise StoreError(f"{folder}: another process is {what}; let it finish or stop it") from None
     except OSError as error:

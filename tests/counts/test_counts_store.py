@@ -146,6 +146,15 @@ def test_keys_and_counts_are_read_when_asked_for(tmp_path: Path, monkeypatch) ->
     np.testing.assert_array_equal(replaced.keys, rows[0].keys)
 
 
+def test_what_is_read_cannot_be_changed(tmp_path: Path) -> None:
+    """One measure must not spoil what another one is given."""
+    store = open_counts(write(tmp_path, [0, 1]))
+    for counts in [*store.over_time(1), store.at(1, layer=1)]:
+        for array in (counts.keys, counts.narrow_counts, counts.counts):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1
+
+
 def test_what_is_read_travels_to_other_processes(tmp_path: Path) -> None:
     store = open_counts(write(tmp_path, [0, 1]))
     for step, counts in zip([0, 1, 1], [*store.over_time(1), store.at(1, layer=1)], strict=True):

@@ -163,6 +163,30 @@ def test_a_job_waits_for_a_layer_that_another_is_at(study: Study, bytes_below, c
         study.check("entropy", bytes_below)
 
 
+def test_a_job_does_not_wait_for_ever(study: Study, bytes_below, monkeypatch) -> None:
+    """As for a job on a node that is lost, or on a disk whose locks outlive their process."""
+    monkeypatch.setattr(shared_pass, "WAIT_SECONDS", 0.1)
+    study.announce()
+    taken = stores.lock(study.shared / "1", "measuring this layer")
+    study.make("entropy")
+    study.check("entropy", bytes_below)
+    assert study.computed == [(0, 4), (2, 4), (1, 1)]
+    taken.release()
+    study.make("occupancy")
+    assert study.computed[3:] == [(1, 3)]
+
+
+def test_a_layer_at_which_a_job_was_killed_is_computed_without_the_others(study: Study, bytes_below) -> None:
+    """One of them may have been what took all memory; the measures that did not are made."""
+    study.announce()
+    (study.shared / "1").mkdir()
+    (study.shared / "1" / "begun").touch()
+    for name in MEASURES:
+        study.make(name)
+        study.check(name, bytes_below)
+    assert study.computed == [(0, 4), (1, 1), (2, 4), (1, 1), (1, 1), (1, 1)]
+
+
 def make_at_once(folder: str, counts: str, name: str, start, computed) -> None:
     with pytest.MonkeyPatch.context() as patch:
         study = Study(Path(folder), counts, MEASURES, patch)
@@ -197,6 +221,7 @@ def test_a_measure_that_fails_fails_alone(study: Study, bytes_below) -> None:
     for name in ("entropy", "pattern_changes", "weighted_jaccard_to_final"):
         study.make(name)
         study.check(name, bytes_below)
+    assert not list(study.shared.rglob("begun"))
     with pytest.raises(ValueError, match="slots: expected"):
         study.make("occupancy")
     study.measures = MEASURES  # it is mended, and the workflow started again

@@ -23,7 +23,7 @@ NETWORKS = [
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs: no NVIDIA GPU here")
 
 
-def recorded(function):
+def recorded(function, device):
     """In place of a CUDA graph: what was captured runs again, and its results land in the tensors of the first time."""
     parameters = list(function.__self__._network.parameters())
 
@@ -98,7 +98,7 @@ def test_a_captured_training_goes_on_with_the_same_bits(tmp_path: Path, bytes_be
 def test_where_nothing_can_be_captured_the_training_goes_on_as_it_is(
     tmp_path: Path, bytes_below, monkeypatch, capsys
 ) -> None:
-    def failing(function):
+    def failing(function, device):
         function()
         raise RuntimeError("no memory for it")
 

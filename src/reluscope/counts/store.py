@@ -139,7 +139,8 @@ class CountsStore:
             here, there = (
                 slice(int(ends[row] - ends[first]), int(ends[row + 1] - ends[first])) for ends in (indptr, class_indptr)
             )
-            classes = ClassCounts(len(self.class_names), num_classes_of[here], index[there], counts[there])
+            arrays = (_unwritable(of[part]) for of, part in ((num_classes_of, here), (index, there), (counts, there)))
+            classes = ClassCounts(len(self.class_names), *arrays)
             entropy = None if shuffled is None else float(shuffled[row])
             of_rows.append({"classes": classes, "shuffled_joint_entropy": entropy})
         return of_rows
@@ -194,7 +195,10 @@ class CountsStore:
 
 
 class _StoredCounts(PatternCounts):
-    """Patterns whose keys and counts are read when asked for: many measures do without the ones or the others."""
+    """Patterns whose keys and counts are read when asked for: many measures do without the ones or the others.
+
+    No array can be written to, because several measures may be given it.
+    """
 
     _read_keys: Callable[[], NDArray[Any]]
     _read_counts: Callable[[], NDArray[Any]]
@@ -209,15 +213,15 @@ class _StoredCounts(PatternCounts):
 
     @cached_property
     def keys(self) -> NDArray[Any]:  # type: ignore[override]
-        return self._read_keys()
+        return _unwritable(self._read_keys())
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:  # type: ignore[override]
-        return self.narrow_counts.astype(np.int64)
+        return _unwritable(self.narrow_counts.astype(np.int64))
 
     @cached_property
     def narrow_counts(self) -> NDArray[np.integer]:
-        return self._read_counts() if "_read_counts" in self.__dict__ else self.counts
+        return _unwritable(self._read_counts()) if "_read_counts" in self.__dict__ else self.counts
 
     @property
     def num_distinct(self) -> int:
@@ -235,6 +239,11 @@ def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:
         StoreError: one is missing or unfinished, they do not belong to one run, or have steps in common.
     """
     return CountsStore(*paths)
+
+
+def _unwritable(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
 
 
 def _part(read: Callable[[], NDArray[Any]], part: slice) -> NDArray[Any]:

@@ -30,6 +30,9 @@ from reluscope.study import MeasureSpec, measuring_settings
 
 _ANNOUNCED, _FOUND = "measures.json", "found.npz"
 
+WAIT_SECONDS = 60.0
+"""For another job that is at a layer; then a job computes its own measure of it, rather than stand idle."""
+
 _Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 """Of one layer, by a measure's digest: values, shape [step] or [step, class], and standard errors, shape [step]."""
 
@@ -70,18 +73,20 @@ def measure_together(
     if own not in announced:
         measure_run({output: measures[own]}, shards)
         return
-    done = folder / f"{own}.done"
-    done.unlink(missing_ok=True)
+    done = {name: folder / f"{name}.done" for name in announced}
+    done[own].unlink(missing_ok=True)
     counts = open_counts(*shards)
     shared = _Pass(folder, counts, _digest(measures[own], shards), Computation(measures[own], counts))
     for name in sorted(announced & measures.keys() - {own}):
+        if done[name].exists():
+            continue
         try:
             shared.others[_digest(measures[name], shards)] = Computation(measures[name], counts)
         except ValueError:
             continue  # its own job says why
     write(shared.run().series(), output, measures[own], counts)
-    done.touch()
-    if all((folder / f"{name}.done").exists() for name in announced):
+    done[own].touch()
+    if all(mark.exists() for mark in done.values()):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -95,29 +100,32 @@ class _Pass:
     def __init__(self, folder: Path, counts: CountsStore, own: str, computation: Computation) -> None:
         self._folder, self._counts, self._own, self._computation = folder, counts, own, computation
         self.others: dict[str, Computation] = {}
+        self._computed: set[int] = set()
 
     def run(self) -> Computation:
         """The job's own measure, computed at every layer."""
         num_layers = len(self._counts.layer_names)
-        self._num_computed, missing = 0, list(range(num_layers))
-        for wait in (False, True):  # first the layers that no other job is at
-            missing = [layer for layer in missing if not self._is_there(layer, wait=wait)]
-        print(f"{num_layers - self._num_computed} of {num_layers} layers were measured by other jobs", flush=True)
+        missing = [layer for layer in range(num_layers) if not self._is_there(layer)]
+        for layer in missing:  # which other jobs were at
+            if not self._is_there(layer, wait=WAIT_SECONDS):
+                self._compute(layer, {self._own: self._computation})
+        print(f"{num_layers - len(self._computed)} of {num_layers} layers were measured by other jobs", flush=True)
         return self._computation
 
-    def _is_there(self, layer: int, *, wait: bool) -> bool:
-        """Find the job's own measure of a layer, or compute it; unless another job is at the layer, and none waits."""
+    def _is_there(self, layer: int, *, wait: float = 0.0) -> bool:
+        """Find the job's own measure of a layer, or compute it; unless another job is at the layer."""
         if self._take_over(self._found(layer), layer):
             return True
         try:
             lock = stores.lock(self._layer_folder(layer), "measuring this layer", wait=wait)
         except stores.StoreError:
             return False
-        with lock:
+        try:
             found = self._found(layer)
             if not self._take_over(found, layer):
-                self._write(layer, {**found, **self._compute(layer, found)})
-                self._num_computed += 1
+                self._write(layer, {**found, **self._compute_with_others(layer, found)})
+        finally:
+            lock.release()
         return True
 
     def _take_over(self, found: _Found, layer: int) -> bool:
@@ -126,20 +134,28 @@ class _Pass:
         self._computation.values[:, layer], self._computation.errors[:, layer] = found[self._own]
         return True
 
-    def _compute(self, layer: int, found: _Found) -> _Found:
-        missing = {digest: one for digest, one in self.others.items() if digest not in found}
-        missing[self._own] = self._computation
-        names = ", ".join(sorted(one.name for one in missing.values()))
-        print(f"layer {layer + 1} of {len(self._counts.layer_names)}: {names}", flush=True)
+    def _compute_with_others(self, layer: int, found: _Found) -> _Found:
+        own = {self._own: self._computation}
+        others = {digest: one for digest, one in self.others.items() if digest not in found}
+        begun = self._layer_folder(layer) / "begun"
+        if not others or begun.exists():  # the job that left this was killed, perhaps for what another measure took
+            return self._compute(layer, own)
+        begun.touch()
         try:
-            compute_layer(list(missing.values()), self._counts, layer)
+            return self._compute(layer, {**others, **own})
         except Exception as error:
-            if len(missing) == 1:
-                raise
             print(f"one of them fails ({type(error).__name__}: {error}); goes on alone", flush=True)
             self.others = {}
-            return self._compute(layer, found)
-        return {digest: (one.values[:, layer], one.errors[:, layer]) for digest, one in missing.items()}
+            return self._compute(layer, own)
+        finally:
+            begun.unlink(missing_ok=True)
+
+    def _compute(self, layer: int, computations: Mapping[str, Computation]) -> _Found:
+        names = ", ".join(sorted(one.name for one in computations.values()))
+        print(f"layer {layer + 1} of {len(self._counts.layer_names)}: {names}", flush=True)
+        self._computed.add(layer)
+        compute_layer(list(computations.values()), self._counts, layer)
+        return {digest: (one.values[:, layer], one.errors[:, layer]) for digest, one in computations.items()}
 
     def _layer_folder(self, layer: int) -> Path:
         return self._folder / str(layer)
@@ -148,7 +164,7 @@ class _Pass:
         values = {f"values {digest}": values for digest, (values, _) in found.items()}
         errors = {f"errors {digest}": errors for digest, (_, errors) in found.items()}
         file = io.BytesIO()
-        np.savez(file, allow_pickle=False, **values, **errors)
+        np.savez(file, **values, **errors)  # type: ignore[arg-type]  # its own keyword is a bool
         write_file(self._layer_folder(layer) / _FOUND, file.getbuffer())
 
     def _found(self, layer: int) -> _Found:

@@ -43,16 +43,10 @@ class CapturedGradients:
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """As `eager_gradients`; the loss and logits of a full batch hold until the next one."""
-        if len(inputs) != self._batch_size or self._has_failed:
+        if self._replay is None and len(inputs) == self._batch_size and not self._has_failed:
+            self._try_to_capture(inputs, labels)
+        if self._replay is None or len(inputs) != self._batch_size:
             return eager_gradients(self._network, inputs, labels)
-        if self._replay is None:
-            try:
-                self._capture(inputs, labels)
-            except RuntimeError as error:  # as where there is no memory for it
-                self._has_failed = True
-                print(f"steps are launched one operation at a time, they cannot be captured: {error}", flush=True)
-                return eager_gradients(self._network, inputs, labels)
-        assert self._replay is not None
         self._inputs.copy_(inputs)
         self._labels.copy_(labels)
         self._replay()
@@ -60,33 +54,39 @@ class CapturedGradients:
             parameter.grad = gradient  # a batch that was not captured brought its own
         return self._loss, self._logits
 
-    def _capture(self, inputs: Tensor, labels: Tensor) -> None:
+    def _try_to_capture(self, inputs: Tensor, labels: Tensor) -> None:
         self._inputs, self._labels = inputs.clone(), labels.clone()
         before = [buffer.clone() for buffer in self._network.buffers()]
         try:
-            (self._loss, self._logits, self._gradients), self._replay = _captured(self._static_gradients)
-        finally:
-            for buffer, value in zip(self._network.buffers(), before, strict=True):
-                buffer.copy_(value)  # running statistics must not know of the warm-ups
+            (self._loss, self._logits, self._gradients), self._replay = _captured(self._static_gradients, inputs.device)
+        except RuntimeError as error:  # as where there is no memory for it
+            self._has_failed = True
+            print(f"steps are launched one operation at a time, they cannot be captured: {error}", flush=True)
+        for buffer, value in zip(self._network.buffers(), before, strict=True):
+            buffer.copy_(value)  # running statistics must not know of the warm-ups
 
     def _static_gradients(self) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         loss, logits = eager_gradients(self._network, self._inputs, self._labels)
         return loss, logits, [parameter.grad for parameter in self._network.parameters()]
 
 
-def _captured(function: Callable[[], _T]) -> tuple[_T, Callable[[], None]]:
+def _captured(function: Callable[[], _T], device: torch.device) -> tuple[_T, Callable[[], None]]:
     """What `function` returns, and what writes it anew in the same tensors: its launches as one CUDA graph.
 
     See "Whole-network capture" in torch's notes on CUDA semantics.
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UPS):
-            function()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    # thread_local: the threads that write blocks may copy from the device meanwhile
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = function()
+    with torch.cuda.device(device):
+        current, stream, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        stream.wait_stream(current)
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UPS):
+                    function()
+            current.wait_stream(stream)
+            # thread_local: the threads that write blocks may copy from the device meanwhile
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                result = function()
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails leaves its own behind (torch 2.13)
+            torch.cuda.synchronize()  # and a warm-up that fails, launches
     return result, graph.replay
