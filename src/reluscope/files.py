@@ -68,12 +68,6 @@ def make_folder(folder: Path) -> None:
         raise WriteError(f"{folder}: cannot be made: {_reason(error, folder.parent)}") from error
 
 
-def made(path: Path) -> list[int]:
-    """What tells a store or file from another one that took its place."""
-    status = (path / "zarr.json" if path.is_dir() else path).stat()
-    return [status.st_ino, status.st_mtime_ns]
-
-
 def remove(path: Path) -> None:
     """Remove a file, if it is there, on the disk too."""
     path.unlink(missing_ok=True)

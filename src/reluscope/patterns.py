@@ -75,7 +75,7 @@ def entropy_of(counts: NDArray[np.integer]) -> float:
     total = int(counts.sum(dtype=np.int64))
     times = np.zeros(_SMALL_COUNT, np.int64)
     for start in range(0, len(counts), _AT_ONCE):
-        part = np.minimum(counts[start : start + _AT_ONCE], _SMALL_COUNT).astype(np.int64)
+        part = np.minimum(counts[start : start + _AT_ONCE].astype(np.int64), _SMALL_COUNT)
         times += np.bincount(part, minlength=_SMALL_COUNT)[:_SMALL_COUNT]
     large = np.sort(counts[counts >= _SMALL_COUNT]).astype(np.int64)  # the same sum in any order
     small = np.flatnonzero(times)

@@ -92,9 +92,9 @@ def main() -> None:
         for name, spec in specs.items():
             reading[name].append(seconds(lambda: read(shards)))
             measuring[name].append(seconds(partial(measure, shards, spec)))
-    for _ in range(arguments.pairs):
-        jobs["shared"].append(run_jobs(shards, specs, arguments.jobs, share=True))
-        jobs["alone"].append(run_jobs(shards, specs, arguments.jobs, share=False))
+    for pair in range(arguments.pairs):
+        for kind in list(jobs) if pair % 2 else list(jobs)[::-1]:
+            jobs[kind].append(run_jobs(shards, specs, arguments.jobs, share=kind == "shared"))
 
     rows = ["| measure | measuring / reading |", "|---|---|"]
     rows += [f"| `{name}` | {spread(np.divide(measuring[name], reading[name]))} |" for name in specs]

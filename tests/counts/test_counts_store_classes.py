@@ -85,6 +85,15 @@ def test_stores_that_keep_classes_in_bytes_open(tmp_path: Path, monkeypatch) -> 
         assert_same(open_counts(path).at(1, layer, classes=True), counts_of(3)[layer])
 
 
+def test_what_is_read_cannot_be_changed(tmp_path: Path) -> None:
+    store = open_counts(write(tmp_path, [0, 1]))
+    for counts in [*store.over_time(1, classes=True), store.at(1, layer=1, classes=True)]:
+        assert counts.classes is not None
+        for array in (counts.classes.num_classes_of, counts.classes.index, counts.classes.counts):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1
+
+
 def test_who_does_not_ask_does_not_read_them(tmp_path: Path) -> None:
     path = write(tmp_path, [0, 1])
     for name in ARRAYS:

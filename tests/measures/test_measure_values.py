@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reluscope import measures
-from reluscope.patterns import PatternCounts, key_dtype
+from reluscope.patterns import PatternCounts, entropy_of, key_dtype
 
 
 def pattern_counts(occurrences: dict[int, int], num_channels: int = 8) -> PatternCounts:
@@ -145,6 +145,7 @@ def held(state: dict[int, int], dtype: type) -> PatternCounts:
 
 
 def test_entropy_takes_small_and_large_counts_together() -> None:
+    assert entropy_of(np.array([3, 1], np.uint8)) == pytest.approx(scipy.stats.entropy([3, 1], base=2), rel=1e-13)
     for counts in ([1, 4095, 4096, 4097, 1, 100_000], [5000, 7000], [3, 3, 3], [1 << 40]):
         entropy = measures.entropy(pattern_counts(dict(enumerate(counts))))
         assert entropy == pytest.approx(scipy.stats.entropy(counts, base=2), rel=1e-13)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from reluscope.checkpoints import writer as writer_module
 from reluscope.data.spec import DataSpec
 from reluscope.networks import build_network, network_families
+from reluscope.stages.devices import prepare
 from reluscope.training import gradients, loop
 from reluscope.training.gradients import CapturedGradients, eager_gradients
 from reluscope.training.methods import method_from_config
@@ -133,11 +136,86 @@ def test_no_network_of_ours_waits_for_its_values(family: str, activation: str) -
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+class FakeCuda:
+    """In place of `torch.cuda`: notes what is called, in order, and on which stream."""
+
+    def __init__(self, fails: bool) -> None:
+        self.fails, self.current, self.calls = fails, "default", []
+
+    def note(self, call: str) -> None:
+        self.calls.append(f"{call} on {self.current}")
+
+    @contextlib.contextmanager
+    def device(self, device: torch.device):
+        self.note(f"device {device}")
+        yield
+
+    def current_stream(self):
+        return SimpleNamespace(wait_stream=lambda other: self.note(f"default waits for {other.name}"), name="default")
+
+    def Stream(self):  # noqa: N802
+        return SimpleNamespace(wait_stream=lambda other: self.note(f"side waits for {other.name}"), name="side")
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream.name
+        yield
+        self.current = before
+
+    def CUDAGraph(self):  # noqa: N802
+        return SimpleNamespace(replay=lambda: self.note("replay"))
+
+    @contextlib.contextmanager
+    def graph(self, graph, *, stream, capture_error_mode: str):
+        before, self.current = self.current, stream.name
+        self.note(f"capture {capture_error_mode}")
+        yield
+        if self.fails:
+            raise RuntimeError("cannot end")  # and does not go back to the stream before, as torch does not
+        self.current = before
+
+    def set_stream(self, stream) -> None:
+        self.current = stream.name
+
+    def synchronize(self) -> None:
+        self.note("synchronize")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_capture_follows_torchs_rules(monkeypatch, fails: bool) -> None:
+    """Warm-ups on a side stream that waits and is waited for, nothing else in the capture, and back to where it was."""
+    cuda = FakeCuda(fails)
+    monkeypatch.setattr(torch, "cuda", cuda)
+
+    def function() -> str:
+        cuda.note("pass")
+        return "result"
+
+    if fails:
+        with pytest.raises(RuntimeError, match="cannot end"):
+            gradients._captured(function, torch.device("cuda:1"))
+    else:
+        result, replay = gradients._captured(function, torch.device("cuda:1"))
+        assert result == "result"
+    assert cuda.calls == [
+        "device cuda:1 on default",
+        "side waits for default on default",
+        *["pass on side"] * 3,
+        "default waits for side on default",
+        "capture thread_local on side",
+        "pass on side",
+        "synchronize on default",
+    ]
+    if not fails:
+        replay()
+        assert cuda.calls[-1] == "replay on default"
+
+
 @needs_gpu
 @pytest.mark.parametrize(("family", "activation"), NETWORKS)
 def test_a_cuda_graph_has_the_bits_of_its_operations(family: str, activation: str) -> None:
     """Updates by both, from one initialisation; the third batch is short."""
-    torch.use_deterministic_algorithms(True)
+    prepare(threads=1)
     generator = torch.Generator().manual_seed(0)
     batches = [
         (

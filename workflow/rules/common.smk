@@ -1,5 +1,6 @@
 # What all rules share: the study, checked before anything runs, and the names of its files.
 import base64
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -181,20 +182,22 @@ def measures_to_make():
 
 onstart:
     # not by a rule: one file more must not make the other files' counts look old
-    for run in runs_of_files:
-        try:
-            write_manifest(run.spec.files, Path(paths.manifest(run.name)))
-        except WriteError as error:
-            raise SystemExit(f"{error}")
-    if workflow.storage_settings.default_storage_provider is None:
-        from reluscope.stages.shared_pass import announce  # jobs do without
+    from reluscope.stages.shared_pass import announce  # jobs do without
 
-        for run, names in measures_to_make().items():
-            announce(names, Path(paths.shared_pass(run)))
+    try:
+        for run in runs_of_files:
+            write_manifest(run.spec.files, Path(paths.manifest(run.name)))
+        if workflow.storage_settings.default_storage_provider is None:
+            for run, names in measures_to_make().items():
+                announce(names, Path(paths.shared_pass(run)))
+    except WriteError as error:
+        raise SystemExit(f"{error}")
     progress.report(jobs_to_do(), started)
 
 
 onsuccess:
+    for run in study.runs:
+        shutil.rmtree(paths.shared_pass(run), ignore_errors=True)
     made = made_now(figure_files + scorecard_files)
     if number := len(made_now(listed_measures)):
         measured = Path(results_above, paths.RESULTS, "runs/*/measures")

@@ -229,7 +229,8 @@ class _StoredCounts(PatternCounts):
 
     def __getstate__(self) -> dict[str, Any]:
         read = {"keys": self.keys, "counts": self.counts}  # before it travels to another process
-        return {name: value for name, value in self.__dict__.items() if not name.startswith("_read_")} | read
+        left = {"_read_keys", "_read_counts", "narrow_counts"}
+        return {name: value for name, value in self.__dict__.items() if name not in left} | read
 
 
 def open_counts(*paths: str | os.PathLike[str]) -> CountsStore:

@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.files import made, remove, write_file
+from reluscope.files import remove, write_file
 from reluscope.patterns import Counts, PatternCounts, SampledCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
@@ -80,7 +80,7 @@ class CountsWriter:
         self._folder, self._final = folder, final
         coordinates = "step epoch layer layer_name stage num_channels num_positions height width"
         self._attributes = {"kind": "counts", "coordinates": coordinates, **attributes}
-        self._source = None if source is None else made(source)
+        self._source = None if source is None else _made(source)
         self._lock = stores.lock(folder, "counting here")
         self._store, self._state = folder / "counts.zarr", folder / STATE
         try:
@@ -323,6 +323,12 @@ def _resize(array: zarr.Array, length: int) -> None:
         array[length : min(-(-length // chunk) * chunk, before)] = 0
     if before != length:
         array.resize((length,))
+
+
+def _made(source: Path) -> list[int]:
+    """What tells a store or file from another one that took its place."""
+    status = (source / "zarr.json" if source.is_dir() else source).stat()
+    return [status.st_ino, status.st_mtime_ns]
 
 
 def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any], key_dtype: np.dtype[Any]) -> zarr.Array:

@@ -84,7 +84,7 @@ def _captured(function: Callable[[], _T], device: torch.device) -> tuple[_T, Cal
                     function()
             current.wait_stream(stream)
             # thread_local: the threads that write blocks may copy from the device meanwhile
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 result = function()
         finally:
             torch.cuda.set_stream(current)  # a capture that fails leaves its own behind (torch 2.13)

@@ -139,7 +139,7 @@ def _gradients(
 ) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """What puts a batch's gradients into the parameters, and returns its loss and logits."""
     # an imported network may choose anew at each step what it does
-    if device.type == "cuda" and "import" not in spec.network:
+    if device.type == "cuda" and torch.version.hip is None and "import" not in spec.network:
         return CapturedGradients(network, spec.method.batch_size)
     return partial(eager_gradients, network)
 
