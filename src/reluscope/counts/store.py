@@ -64,7 +64,7 @@ class CountsStore:
     def over_time(
         self, layer: int, chosen: NDArray[np.bool_] | None = None, *, classes: bool = False
     ) -> Iterator[Counts]:
-        """One layer's counts at every counted step, in order; each chunk is read about once.
+        """One layer's counts at every counted step, in order; each chunk is read about once, when it is asked for.
 
         Args:
             chosen: which of the steps; all without it. Shape [step].
@@ -101,7 +101,7 @@ class CountsStore:
                     yield self._counts(layer, *of_row, part.stop - part.start, {**about, **of_class}, exact, row)
 
     def at(self, index: int, layer: int, *, classes: bool = False) -> Counts:
-        """One layer's counts at the `index`-th counted step; negative indices count from the end.
+        """One layer's counts at the `index`-th counted step, read when asked for; negative indices count from the end.
 
         Args:
             classes: read the counts per class too, where there are some.
