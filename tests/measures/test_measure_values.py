@@ -144,6 +144,12 @@ def held(state: dict[int, int], dtype: type) -> PatternCounts:
     return Held(**{field.name: getattr(counts, field.name) for field in dataclasses.fields(counts)})
 
 
+def test_entropy_is_of_all_patterns_however_many() -> None:
+    """More than are taken at a time."""
+    counts = np.random.default_rng(0).geometric(0.001, 200_001)
+    assert entropy_of(counts) == pytest.approx(scipy.stats.entropy(counts, base=2), rel=1e-13)
+
+
 def test_entropy_takes_small_and_large_counts_together() -> None:
     assert entropy_of(np.array([3, 1], np.uint8)) == pytest.approx(scipy.stats.entropy([3, 1], base=2), rel=1e-13)
     for counts in ([1, 4095, 4096, 4097, 1, 100_000], [5000, 7000], [3, 3, 3], [1 << 40]):

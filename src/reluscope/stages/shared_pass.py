@@ -17,6 +17,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,10 +74,14 @@ def measure_together(
         measure_run({output: measures[own]}, shards)
         return
     counts = open_counts(*shards)
-    shared = _Pass(folder, counts, _digest(measures[own], shards), Computation(measures[own], counts))
+    inputs = {
+        "counts": [(Path(shard) / "zarr.json").stat().st_mtime_ns for shard in shards],
+        "versions": stores.versions(),
+    }
+    shared = _Pass(folder, counts, _digest(measures[own], inputs), Computation(measures[own], counts))
     for name in sorted(announced & measures.keys() - {own}):
         try:
-            shared.others[_digest(measures[name], shards)] = Computation(measures[name], counts)
+            shared.others[_digest(measures[name], inputs)] = Computation(measures[name], counts)
         except ValueError:
             continue  # its own job says why
     write(shared.run().series(), output, measures[own], counts)
@@ -192,12 +197,7 @@ def _announced(folder: Path) -> set[str]:
         return set()
 
 
-def _digest(spec: MeasureSpec, shards: Sequence[str]) -> str:
+def _digest(spec: MeasureSpec, inputs: Mapping[str, Any]) -> str:
     """Of all that determines a measure's values."""
-    settings = {
-        "function": spec.function,
-        **measuring_settings(spec),
-        "counts": [(Path(shard) / "zarr.json").stat().st_mtime_ns for shard in shards],
-        "versions": stores.versions(),
-    }
+    settings = {"function": spec.function, **measuring_settings(spec), **inputs}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
