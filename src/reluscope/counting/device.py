@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,10 +69,28 @@ def sorted_on_device(num_channels: int, device: torch.device) -> SortedCounts[Te
 
 def unsigned(run: Run, num_channels: int) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
     """A run in the order of unsigned keys, on the host."""
-    keys, counts = (tensor.cpu().numpy() for tensor in run)
-    num_negative = int(np.searchsorted(keys, 0))  # these have the highest bit: the largest, taken as unsigned
-    in_order = np.roll(keys, -num_negative).view(f"u{keys.itemsize}")
-    return in_order.astype(key_dtype(num_channels)), np.roll(counts, -num_negative)
+    keys, counts = run
+    if num_channels >= 32:  # fewer never set the highest bit
+        num_negative = int((keys < 0).sum())  # these are the largest, taken as unsigned
+        keys, counts = keys.roll(-num_negative), counts.roll(-num_negative)
+    dtype = key_dtype(num_channels)
+    narrow, counts_there = to_host(keys.to(_SIGNED[dtype.itemsize]), counts)
+    return narrow.view(dtype), counts_there
+
+
+_SIGNED = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""By bytes of a key."""
+
+
+def to_host(*tensors: Tensor) -> list[NDArray[Any]]:
+    """The tensors as arrays; from a GPU through memory that it reaches by itself, five times as fast."""
+    if all(tensor.device.type != "cuda" for tensor in tensors):
+        return [tensor.cpu().numpy() for tensor in tensors]
+    there = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in tensors]
+    for tensor, target in zip(tensors, there, strict=True):
+        target.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    return [target.numpy() for target in there]
 
 
 def united(

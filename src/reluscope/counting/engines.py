@@ -63,6 +63,7 @@ ENGINES = {
     "numba": "compiled:NumbaCounter",
     "torch": "device:TorchCounter",
     "triton": "triton_kernels:TritonCounter",
+    "hash": "hash_kernels:HashCounter",
 }
 """Where the counter of each engine lives in this package; imported when it is used."""
 

@@ -24,6 +24,8 @@ _TABLE_SIZE = tl.constexpr(1 << 16)
 _NUM_TABLES = tl.constexpr(16)  # copies, so that a hot pattern does not make all programs wait for one address
 _INTERPRETS = triton.knobs.runtime.interpret  # as it was when the kernels below were made
 _TILE = 4096  # values that a program holds at a time
+_NUM_WARPS = 4
+_HOT_ROUNDS = 0  # keys of a program that are added up before the table, each that of one lane
 
 
 class TritonCounter:
@@ -49,12 +51,16 @@ class TritonCounter:
         if self._num_channels <= 16 and labels is None:
             if self._tables is None:
                 self._tables = torch.zeros(_NUM_TABLES.value, _TABLE_SIZE.value, dtype=torch.int64, device=device)
-            _launch(_tally_kernel, preactivation, self._words, self._tables)
+            _launch(_tally_kernel, preactivation, self._words, self._tables, _HOT_ROUNDS)
         else:
             if self._keys is None:
                 self._keys = self._buffers.add(sorted_on_device(self._num_channels, device))
             keys = self._keys.room(preactivation.numel() // self._num_channels, labels)
-            _launch(_pack_kernel, preactivation, self._words, keys)
+            self._pack(preactivation, keys)
+
+    def _pack(self, preactivation: Tensor, keys: Tensor) -> None:
+        """Writes the key of every position, int32 or int64, shape [positions]."""
+        _launch(_pack_kernel, preactivation, self._words, keys)
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         if self._keys is not None:
@@ -73,7 +79,7 @@ class TritonCounter:
         return pair_counts(self._keys.runs(labelling))
 
 
-def _launch(kernel: Any, preactivation: Tensor, words: Tensor, output: Tensor) -> None:
+def _launch(kernel: Any, preactivation: Tensor, words: Tensor, output: Tensor, *settings: int) -> None:
     values = preactivation.detach()
     if values.numel() == 0:
         return
@@ -88,8 +94,9 @@ def _launch(kernel: Any, preactivation: Tensor, words: Tensor, output: Tensor) -
     num_positions = num_images * positions_an_image
     with torch.cuda.device_of(values):
         kernel[(triton.cdiv(num_positions, block),)](
-            flat, words, output, num_positions, num_channels, positions_an_image, *flat.stride(), channels, block
-        )
+            flat, words, output, num_positions, num_channels, positions_an_image, *flat.stride(), channels, block,
+            *settings, num_warps=_NUM_WARPS,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -111,15 +118,25 @@ def _pack_kernel(
 def _tally_kernel(
     values, words, tables, num_positions, num_channels, positions_an_image,
     image_stride, channel_stride, position_stride, channels_a_tile: tl.constexpr, block: tl.constexpr,
+    hot_rounds: tl.constexpr,
 ):  # fmt: skip
     """Adds to tables [_NUM_TABLES, _TABLE_SIZE], int64, each program to one of them."""
-    position = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    lane = tl.arange(0, block)
+    position = tl.program_id(0).to(tl.int64) * block + lane
     is_real = position < num_positions
     key = _key(
         values, words, position, is_real, num_channels, positions_an_image,
         image_stride, channel_stride, position_stride, channels_a_tile,
     )  # fmt: skip
     table = tables + (tl.program_id(0) % _NUM_TABLES) * _TABLE_SIZE
+    for i in tl.static_range(hot_rounds):
+        # a key that is hot is likely to be that of any one lane: all of these are one update
+        hot = tl.sum(tl.where(lane == i * (block // hot_rounds), key, 0), axis=0)
+        is_hot = is_real & (key == hot)
+        count = tl.sum(is_hot.to(tl.int64), axis=0)
+        if count > 0:
+            tl.atomic_add(table + hot, count, sem="relaxed")
+        is_real = is_real & (key != hot)
     tl.atomic_add(table + key, tl.full((block,), 1, tl.int64), mask=is_real, sem="relaxed")
 
 
