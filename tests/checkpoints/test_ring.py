@@ -6,7 +6,6 @@ Where there is no GPU, the ring works on the CPU, with copies that are made as l
 from __future__ import annotations
 
 import contextlib
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,36 +24,6 @@ STEPS = np.arange(0, 46, 2)
 NAN_PAYLOADS = torch.tensor([0x7FC00001, 0x7F800001, 0x00000001], dtype=torch.int32).view(torch.float32)
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="copies from a device: no NVIDIA GPU here")
-
-
-class LateCopies:
-    """In place of a side stream: makes a copy only when somebody waits for it."""
-
-    is_pinned = False
-
-    def __init__(self) -> None:
-        self._lock, self._begun, self.joins = threading.Lock(), [], 0
-
-    def copy(self, pairs):
-        self._begun.append(pairs)
-        number = len(self._begun)
-        return lambda: self._make(number)
-
-    def join(self) -> None:
-        self.joins += 1
-        self._make(len(self._begun))
-
-    def _make(self, stop: int) -> None:
-        with self._lock:
-            for i in range(stop):
-                for target, source in self._begun[i]:
-                    target.copy_(source)
-                self._begun[i] = []
-
-
-def late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let trainings on the CPU go the way of those on a GPU."""
-    monkeypatch.setattr(writer_module, "_side_stream", lambda network: LateCopies())
 
 
 def network() -> nn.Module:
@@ -104,11 +73,11 @@ def write(folder: Path, device: str = "cpu") -> None:
 @pytest.mark.parametrize("seconds", [60.0, -1.0])  # saved when full, or at each step
 @pytest.mark.parametrize("block_steps", [64, 4, 1])
 def test_the_store_is_that_of_steps_copied_at_once(
-    tmp_path: Path, bytes_below, monkeypatch, block_steps, seconds
+    tmp_path: Path, bytes_below, monkeypatch, late_copies, block_steps, seconds
 ) -> None:
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", block_steps)
     write(tmp_path / "at once")
-    late(monkeypatch)
+    late_copies()
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", seconds)
     write(tmp_path / "ring")
     assert bytes_below(tmp_path / "ring") == bytes_below(tmp_path / "at once")
@@ -117,12 +86,14 @@ def test_the_store_is_that_of_steps_copied_at_once(
 
 
 @pytest.mark.parametrize("saved", [False, True])
-def test_killed_at_any_step_it_continues_to_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch, saved) -> None:
-    """In blocks of eight, with and without a save by the clock in the middle of one, five steps before the kill."""
+def test_killed_at_any_of_two_blocks_steps_it_continues_to_the_same_bytes(
+    tmp_path: Path, bytes_below, monkeypatch, late_copies, saved
+) -> None:
+    """With and without a save by the clock in the middle of one, five steps before the kill."""
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", 8)
     write(tmp_path / "at once")
-    late(monkeypatch)
-    for kill in range(1, len(STEPS)):
+    late_copies()
+    for kill in range(1, 15):
         folder, net, momentum = tmp_path / str(kill), network(), torch.zeros(3, 2).t()
         save_at, kept = max(kill - 5, 0), kill // 8 * 8
         store = writer(folder, net)
@@ -147,10 +118,9 @@ def test_killed_at_any_step_it_continues_to_the_same_bytes(tmp_path: Path, bytes
         assert bytes_below(folder) == bytes_below(tmp_path / "at once")
 
 
-def test_a_block_leaves_only_when_the_one_before_has_left(tmp_path: Path, monkeypatch) -> None:
+def test_a_block_leaves_only_when_the_one_before_has_left(tmp_path: Path, monkeypatch, late_copies) -> None:
     """And each step adds neither a wait nor a copy."""
-    side = LateCopies()
-    monkeypatch.setattr(writer_module, "_side_stream", lambda network: side)
+    side = late_copies()
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", 4)
     net = network()
     store = writer(tmp_path, net)
@@ -162,8 +132,8 @@ def test_a_block_leaves_only_when_the_one_before_has_left(tmp_path: Path, monkey
     store.close()
 
 
-def test_gathered_elements_lie_where_c_order_puts_them() -> None:
-    net, side = network(), LateCopies()
+def test_gathered_elements_lie_where_c_order_puts_them(late_copies) -> None:
+    net, side = network(), late_copies()
     tensors = tensors_by_kind(net)
     gathered = Ring(tensors, 2, ("train_loss",), side)
     sizes = {kind: (2, sum(t.numel() for t in tensors[kind])) for kind in KINDS} | {"train_loss": (2,)}
@@ -182,9 +152,9 @@ def test_gathered_elements_lie_where_c_order_puts_them() -> None:
     assert [flat.ndim for flat in gathered._flat["parameters"]].count(1) == 9  # all but that with gaps
 
 
-def test_what_the_check_refuses_is_never_saved(tmp_path: Path, monkeypatch) -> None:
+def test_what_the_check_refuses_is_never_saved(tmp_path: Path, monkeypatch, late_copies) -> None:
     """It sees each step once and in order, saves in the middle of blocks included, before a state promises the step."""
-    late(monkeypatch)
+    late_copies()
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", 4)
     seen, net = [], network()
 
@@ -206,8 +176,8 @@ def test_what_the_check_refuses_is_never_saved(tmp_path: Path, monkeypatch) -> N
     assert writer(tmp_path, net).resume_step == 14
 
 
-def test_a_block_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch) -> None:
-    late(monkeypatch)
+def test_a_block_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch, late_copies) -> None:
+    late_copies()
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", 4)
     net = network()
     store = writer(tmp_path, net)

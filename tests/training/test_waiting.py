@@ -18,7 +18,6 @@ from reluscope.stages.devices import prepare
 from reluscope.training import loop
 from reluscope.training.methods import method_from_config
 from reluscope.training.spec import TrainingSpec
-from tests.checkpoints.test_ring import late
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="waiting for a device: no NVIDIA GPU here")
 
@@ -63,8 +62,8 @@ class NoValues(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_no_step_asks_for_a_value(tmp_path: Path, monkeypatch) -> None:
-    late(monkeypatch)
+def test_no_step_asks_for_a_value(tmp_path: Path, monkeypatch, late_copies) -> None:
+    late_copies()
     values = NoValues()
     within_steps(monkeypatch, lambda is_in_step: setattr(values, "refuses", is_in_step))
     with values:
@@ -73,18 +72,22 @@ def test_no_step_asks_for_a_value(tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("saved_at", ["full", "each step"])
-def test_a_training_has_the_bytes_of_one_that_waits(tmp_path: Path, bytes_below, monkeypatch, saved_at) -> None:
+def test_a_training_has_the_bytes_of_one_that_waits(
+    tmp_path: Path, bytes_below, monkeypatch, late_copies, saved_at
+) -> None:
     train(tmp_path / "waiting")
-    late(monkeypatch)
+    late_copies()
     if saved_at == "each step":
         monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     train(tmp_path / "ring")
     assert bytes_below(tmp_path / "ring") == bytes_below(tmp_path / "waiting")
 
 
-def test_a_training_killed_again_and_again_has_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch) -> None:
+def test_a_training_killed_again_and_again_has_the_same_bytes(
+    tmp_path: Path, bytes_below, monkeypatch, late_copies
+) -> None:
     train(tmp_path / "waiting")
-    late(monkeypatch)
+    late_copies()
     append, calls = writer_module.WeightsWriter.append, []
 
     def dying(self, *arguments) -> None:
@@ -102,13 +105,15 @@ def test_a_training_killed_again_and_again_has_the_same_bytes(tmp_path: Path, by
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
-def test_a_loss_that_is_not_finite_ends_it_and_is_not_kept(tmp_path: Path, monkeypatch, device: str) -> None:
+def test_a_loss_that_is_not_finite_ends_it_and_is_not_kept(
+    tmp_path: Path, monkeypatch, late_copies, device: str
+) -> None:
     """With the line of a training that waits, though later; started again it says so again."""
     message = r"^step (\d+): the loss is (nan|inf); lower methods\.\*\.learning_rate \(now 1e\+30\)$"
     if device == "cpu":
         with pytest.raises(FloatingPointError, match=message) as at_once:
             train(tmp_path / "waiting", learning_rate=1e30, min_learning_rate=1e-3)
-        late(monkeypatch)
+        late_copies()
     for _ in range(2):
         with pytest.raises(FloatingPointError, match=message) as later:
             train(tmp_path / "ring", device, learning_rate=1e30, min_learning_rate=1e-3)
@@ -154,6 +159,7 @@ def test_only_towards_a_gpu_memory_is_pinned(monkeypatch) -> None:
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_no_step_waits_for_a_gpu(tmp_path: Path, bytes_below, monkeypatch) -> None:
     """By torch's own check, with saves in the steps, captured batches and short ones; and by the same bytes."""
     try:
