@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,42 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(name="bytes_below")
 def _bytes_below():
     return bytes_below
+
+
+class LateCopies:
+    """In place of a side stream: makes a copy only when somebody waits for it."""
+
+    is_pinned = False
+
+    def __init__(self) -> None:
+        self._lock, self._begun, self.joins = threading.Lock(), [], 0
+
+    def copy(self, pairs):
+        self._begun.append(pairs)
+        number = len(self._begun)
+        return lambda: self._make(number)
+
+    def join(self) -> None:
+        self.joins += 1
+        self._make(len(self._begun))
+
+    def _make(self, stop: int) -> None:
+        with self._lock:
+            for i in range(stop):
+                for target, source in self._begun[i]:
+                    target.copy_(source)
+                self._begun[i] = []
+
+
+@pytest.fixture
+def late_copies(monkeypatch: pytest.MonkeyPatch):
+    """Lets trainings on the CPU go the way of those on a GPU, from when it is called on; returns their side stream."""
+
+    from reluscope.checkpoints import writer as weights_writer  # not before the variable above is set
+
+    def let() -> LateCopies:
+        side = LateCopies()
+        monkeypatch.setattr(weights_writer, "_side_stream", lambda network: side)
+        return side
+
+    return let

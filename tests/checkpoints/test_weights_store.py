@@ -140,6 +140,15 @@ def test_a_training_with_as_many_threads_as_cores_leaves_none(monkeypatch, threa
     assert writer_module._has_spare_core(network().to("meta"))  # as any that is not the processor
 
 
+@pytest.mark.parametrize(("cores", "elsewhere"), [(1, 1), (5, 5), (64, 8)])
+def test_blocks_of_a_gpu_are_compressed_by_the_cores_that_it_leaves(monkeypatch, cores, elsewhere) -> None:
+    """A training on the CPU keeps to its own threads."""
+    monkeypatch.setattr(writer_module.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert writer_module._compressing_threads(network()) == 2
+    assert writer_module._compressing_threads(network().to("meta")) == elsewhere
+
+
 def test_chunks_are_even_shares(tmp_path: Path, monkeypatch) -> None:
     """Not two of 50 and one of 19, which would be compressed as if it had 50."""
     monkeypatch.setattr(writer_module, "CHUNK_VALUES", 50 * 64)

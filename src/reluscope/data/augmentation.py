@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everywhere in PyTorch code
 from torch import Tensor
 
+from reluscope.data.moving import moved
+
 
 def augment(images: Tensor, *, flip: bool, crop_padding: int, generator: torch.Generator) -> Tensor:
     """Flip each image left to right with probability 1/2, then crop it at random from its zero-padded (black) self.
@@ -18,14 +20,17 @@ def augment(images: Tensor, *, flip: bool, crop_padding: int, generator: torch.G
         images: uint8, shape [n, c, h, w].
         flip: whether to flip.
         crop_padding: pixels added on each side, at least 0; the crop's offset is uniform within them.
-        generator: on any device; the draws are moved to the images.
+        generator: on any device; the draws are moved to the images, which need not wait for that on an NVIDIA GPU.
 
     Returns:
         uint8, shape [n, c, h, w], channels_last; a new tensor.
     """
     n, channels, height, width = images.shape
     flips, top, left = draw_augmentation(n, crop_padding, generator)
-    flips, top, left = (flips & flip).to(images.device), top.to(images.device), left.to(images.device)
+    flips = flips & flip
+    if generator.device != images.device:  # in one piece
+        numbers, top, left = moved(torch.stack([flips.long(), top, left]), images.device)
+        flips = numbers.bool()
 
     # One gather of whole pixels: 0.3 ms for 128 images of 3 x 32 x 32 on one core, where three-dimensional indexing
     # takes 1.2 ms, and one masked copy for each offset that occurs takes 1.7 ms.

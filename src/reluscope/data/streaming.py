@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reluscope.data.moving import moved
+
 Read = Callable[[NDArray[np.int64]], NDArray]
 """Takes indices, int64 [k]; gives uint8 [k, h, w, c], or float32 or int64 [k, ...]."""
 
@@ -45,7 +47,7 @@ class StreamedImages:
         else:
             start, stop, _ = index.indices(len(self))
             read = self._slice_read(slice(start, stop))
-        return read.result().to(self._device)
+        return moved(read.result(), self._device)
 
     def to(self, device: torch.device | str) -> StreamedImages:
         """The same images, of which batches are moved to `device`."""

@@ -18,6 +18,7 @@ from torch import nn
 from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
+from reluscope.data.moving import moved
 from reluscope.data.spec import require_labels
 from reluscope.heap import freed_memory_kept
 from reluscope.networks import network_of
@@ -46,7 +47,8 @@ def train(
 
     Raises:
         StoreError: `folder` belongs to other settings, or another process is at work in it.
-        FloatingPointError: the loss is no longer finite.
+        FloatingPointError: the loss is no longer finite; told at once on the CPU, and on a GPU when the block of steps
+            is saved, of which none from there on is kept.
         ValueError: the data have no labels, or cannot be used.
     """
     device = torch.device(device)
@@ -60,7 +62,8 @@ def train(
 
     attributes = {"study": study, **spec.to_dict(), **machine(device), "versions": stores.versions()}
     evaluated = timeline.epoch_ends if dataset.test else timeline.epoch_ends[:0]
-    writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), evaluated, attributes)
+    check = partial(_require_finite, spec.method)
+    writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), evaluated, attributes, check)
     try:
         if (done := writer.resume_step) is not None:
             optimizer.load_state(writer.restore(network), device)
@@ -100,16 +103,19 @@ def _run(
 ) -> None:
     device = next(network.parameters()).device
     images, test = dataset.train.to(device), dataset.test.to(device) if dataset.test else None
-    assert images.labels is not None
+    assert dataset.train.labels is not None
+    # streamed images are read by the CPU, which must not ask a GPU for their indices
+    place = device if isinstance(images.images, torch.Tensor) else torch.device("cpu")
+    image_labels = dataset.train.labels.to(place)
     table = rates(spec.method, timeline.num_steps)
     dumped = set(spec.dumped_steps().tolist())
     gradients = _gradients(spec, network, device)
     started = time.monotonic()
     network.train()
-    for step, index in _batches(spec, timeline, done, device):
+    for step, index in _batches(spec, timeline, done, place):
         row = step - 1
         inputs = _augmented(images, index, spec, step)
-        labels = images.labels[index]
+        labels = moved(image_labels[index], device)
         loss, logits = gradients(inputs, labels)
         optimizer.step(table.learning_rate[row], table.momentum[row])
         if step % timeline.steps_per_epoch == 0:
@@ -126,12 +132,9 @@ def _run(
                 flush=True,
             )
         if step in dumped:
-            scalars = {
-                "learning_rate": float(table.learning_rate[row]),
-                "train_loss": _finite(loss.item(), step, spec.method),
-                "train_accuracy": float((logits.argmax(1) == labels).float().mean()),
-            }
-            writer.append(scalars, optimizer.state())
+            right = (logits.argmax(1) == labels).float().mean()
+            rate = float(table.learning_rate[row])
+            writer.append({"learning_rate": rate, "train_loss": loss, "train_accuracy": right}, optimizer.state())
 
 
 def _gradients(
@@ -144,11 +147,10 @@ def _gradients(
     return partial(eager_gradients, network)
 
 
-def _finite(loss: float, step: int, method: Method) -> float:
-    if not np.isfinite(loss):
+def _require_finite(method: Method, step: int, loss: float) -> None:
+    if step and not np.isfinite(loss):  # step 0 has none
         rate = method.learning_rate
         raise FloatingPointError(f"step {step}: the loss is {loss}; lower methods.*.learning_rate (now {rate})")
-    return loss
 
 
 def _batches(
@@ -157,7 +159,7 @@ def _batches(
     """(step it makes, indices of its images) of every update after `done`."""
     for epoch in range(done // timeline.steps_per_epoch, timeline.epochs):
         generator = torch.Generator().manual_seed(_seed(spec.seed, "order", epoch))
-        order = torch.randperm(timeline.num_images, generator=generator).to(device)
+        order = moved(torch.randperm(timeline.num_images, generator=generator), device)
         for i, index in enumerate(order.split(timeline.batch_size)):
             step = epoch * timeline.steps_per_epoch + i + 1
             if step > done:
