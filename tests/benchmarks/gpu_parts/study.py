@@ -35,8 +35,10 @@ def run(settings: Settings, answer: Answer) -> None:
     answer.say("\n| stage | seconds |\n|---|---|")
     for stage, seconds in taken.items():
         answer.say(f"| {stage} | {seconds:.1f} |")
-    card = Path(paths.scorecard("md"))
-    answer.say("\n" + card.read_text() if card.is_file() else "")
+    answer.say("")
+    for line in Path(paths.scorecard("md")).read_text().splitlines():
+        if line.startswith("|") and "not in this study" not in line:
+            answer.say(line)
 
 
 def study_of(settings: Settings, epochs: int) -> Study:
