@@ -238,14 +238,14 @@ def test_only_on_a_gpu_steps_are_gathered() -> None:
 
 
 @needs_gpu
+@pytest.mark.parametrize("block_steps", [4, 23])  # the last one full, or not
 @pytest.mark.parametrize("seconds", [60.0, -1.0])
-def test_a_gpu_gives_the_bytes_of_the_cpu(tmp_path: Path, bytes_below, monkeypatch, seconds) -> None:
-    monkeypatch.setattr(writer_module, "BLOCK_STEPS", 4)
+def test_a_gpu_gives_the_bytes_of_the_cpu(tmp_path: Path, bytes_below, monkeypatch, seconds, block_steps) -> None:
+    monkeypatch.setattr(writer_module, "BLOCK_STEPS", block_steps)
     write(tmp_path / "cpu")
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", seconds)
     net = network().cuda()
     store, momentum = writer(tmp_path / "gpu", net), torch.zeros(3, 2, device="cuda").t()
-    for step in STEPS.tolist():
-        dump(store, net, momentum, [step])
+    dump(store, net, momentum, STEPS.tolist())
     store.finish({})
     assert bytes_below(tmp_path / "gpu") == bytes_below(tmp_path / "cpu")

@@ -2,7 +2,8 @@
 
 Blocks are compressed and written beside the training, in order; where that falls behind, the training waits. A training
 that has all cores waits for each block instead, while they compress it: threads that must meet at every operation lose
-more to a neighbour that takes one of their cores (README, "What dumping costs").
+more to a neighbour that takes one of their cores (README, "What dumping costs"). On an NVIDIA GPU the steps of a block
+are gathered there, and copied when it is handed on (`ring`).
 """
 
 from __future__ import annotations
