@@ -289,5 +289,12 @@ def _num_chunks_in(folder: Path) -> int:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what makes the numbers, for a store's attributes."""
-    return {name: metadata.version(name) for name in ("reluscope", "torch", "numpy", "zarr", "numcodecs", "pcodec")}
+    """Versions of what makes the numbers, for a store's attributes; "unknown" of what runs without being installed."""
+    return {name: _version(name) for name in ("reluscope", "torch", "numpy", "zarr", "numcodecs", "pcodec")}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # as of a package that PYTHONPATH names
+        return "unknown"

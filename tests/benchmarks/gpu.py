@@ -29,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-SHARES = {"right": 0.22, "counting": 0.4, "kernels": 0.35, "training": 0.4, "study": 1.0}
+SHARES = {"right": 0.2, "counting": 0.4, "kernels": 0.3, "training": 0.35, "study": 1.0}
 """Of the time that is left when a part begins, the most that it may take."""
 
 PACKAGES = ("reluscope", "torch", "triton", "numpy")

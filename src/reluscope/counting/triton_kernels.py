@@ -23,9 +23,9 @@ from reluscope.patterns import ClassCounts
 _TABLE_SIZE = tl.constexpr(1 << 16)
 _NUM_TABLES = tl.constexpr(16)  # copies, so that a hot pattern does not make all programs wait for one address
 _INTERPRETS = triton.knobs.runtime.interpret  # as it was when the kernels below were made
-_TILE = 4096  # values that a program holds at a time
-_NUM_WARPS = 4
-_HOT_ROUNDS = 0  # keys of a program that are added up before the table, each that of one lane
+_TILES = {16: (8192, 8), 32: (4096, 4), 64: (2048, 4)}
+"""By the most channels: values that a program holds at a time, and its warps. Measured on an H100."""
+_HOT_ROUNDS = 2  # keys of a program that are added up before they reach the table, each that of one lane
 
 
 class TritonCounter:
@@ -90,12 +90,13 @@ def _launch(kernel: Any, preactivation: Tensor, words: Tensor, output: Tensor, *
     flat = values.unsqueeze(2) if values.ndim == 2 else values.flatten(2)  # [n, channels, positions], a view
     num_images, num_channels, positions_an_image = flat.shape
     channels = min(64, triton.next_power_of_2(num_channels))
-    block = _TILE // channels
+    tile, num_warps = next(settings for most, settings in _TILES.items() if channels <= most)
+    block = tile // channels
     num_positions = num_images * positions_an_image
     with torch.cuda.device_of(values):
         kernel[(triton.cdiv(num_positions, block),)](
             flat, words, output, num_positions, num_channels, positions_an_image, *flat.stride(), channels, block,
-            *settings, num_warps=_NUM_WARPS,
+            *settings, num_warps=num_warps,
         )  # fmt: skip
 
 

@@ -55,14 +55,16 @@ class ImageSet:
         return self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
     def normalise(self, batch: Tensor) -> Tensor:
-        """(x / 255 - mean) / std of uint8 images [b, c, h, w], raw or augmented.  float32, the memory format kept.
+        """(x / 255 - mean) / std of uint8 images [b, c, h, w], raw or augmented.  float32; the memory format is kept on the CPU,
+        and `network_format` on a GPU.
 
         Bit for bit what torchvision's ToTensor and Normalize make of the same images on the CPU. Other items are
         copied, because a network may begin with an operation in place.
         """
         if self.mean is None or self.std is None:
             return batch.clone()
-        return batch.float().div_(255).sub_(self.mean[:, None, None]).div_(self.std[:, None, None])
+        normalised = batch.float().div_(255).sub_(self.mean[:, None, None]).div_(self.std[:, None, None])
+        return normalised.contiguous() if normalised.is_cuda else normalised
 
     def to(self, device: torch.device | str) -> ImageSet:
         """The same images on `device`; streamed ones stay where they are stored, and their batches move."""

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from reluscope import paths, stores
@@ -16,6 +15,7 @@ from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
 from reluscope.data import ImageSet, load
+from reluscope.data.moving import network_format
 from reluscope.imports import in_one_line
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
@@ -65,7 +65,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
     try:
         images = dataset.train.to(device)
         network = network_of(run.spec.network, images.shape[0], dataset.num_classes)
-        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(device, memory_format=network_format(device))  # type: ignore[call-overload]
         if "import" in run.spec.network:
             require_forward(run.spec.network["import"], network, images[:2])
         started, first = time.monotonic(), len(writer.steps)

@@ -18,7 +18,7 @@ from torch import nn
 from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
-from reluscope.data.moving import moved
+from reluscope.data.moving import moved, network_format
 from reluscope.data.spec import require_labels
 from reluscope.heap import freed_memory_kept
 from reluscope.networks import network_of
@@ -56,7 +56,7 @@ def train(
     steps = spec.dumped_steps()
     require_labels(spec.data)
     dataset = load(spec.data)
-    network = initial_network(spec, dataset).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = initial_network(spec, dataset).to(device, memory_format=network_format(device))  # type: ignore[call-overload]
     _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
     optimizer = SGD(network, spec.method)
 
