@@ -4,15 +4,16 @@
 
 - right: every engine agrees with the oracle on the device; a training by captured graph has the bits of the eager one,
   is killed, and goes on with the same bits;
-- counting: all images through the networks at step 0 and after an epoch: bare forward, whole count, Algorithm 1, memory;
-- kernels: time, bytes and share of the memory's bandwidth of each kernel, and what the choice of engine hangs on;
+- counting: all images through the networks at step 0 and after an epoch: bare forward, whole, Algorithm 1, memory;
 - training: milliseconds per step with and without graph, every step dumped and not;
 - study: ResNet-20 by the paper's method for as many epochs as time allows, counted at each epoch, measured, drawn,
-  scored; where the time went.
+  scored; where the time went;
+- kernels: time, bytes and share of the memory's bandwidth of each kernel, and what the choice of engine hangs on.
 
 Each part is a process of its own, is saved when it ends, and is stopped when its time is up; one that fails does not
-stop the next. Images are CIFAR-10's from the folder RELUSCOPE_CIFAR10_FOLDER (train/<class>/*, test/<class>/*) or, where
-it is unset, random. --smallest runs every part at its smallest size, on the CPU too (in Triton's interpreter).
+stop the next. Images are CIFAR-10's from the folder RELUSCOPE_CIFAR10_FOLDER (train/<class>/*, test/<class>/*); where it
+is unset, they are random, or digits. --smallest runs every part at its smallest size, on the CPU too (in Triton's
+interpreter).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-SHARES = {"right": 0.2, "counting": 0.4, "kernels": 0.3, "training": 0.35, "study": 1.0}
+SHARES = {"right": 0.15, "counting": 0.35, "training": 0.35, "study": 0.85, "kernels": 1.0}
 """Of the time that is left when a part begins, the most that it may take."""
 
 PACKAGES = ("reluscope", "torch", "triton", "numpy")
@@ -55,7 +56,9 @@ def run_part(part: str, arguments: argparse.Namespace, work: Path, seconds: floa
 
 def about(device: str) -> dict[str, Any]:
     """Date, machine and versions; asked of a process of its own, so that this one holds no memory of the device."""
-    code = f"import torch; d = torch.device({device!r}); print(torch.cuda.get_device_name(d) if d.type == 'cuda' else d)"
+    code = (
+        f"import torch; d = torch.device({device!r}); print(torch.cuda.get_device_name(d) if d.type == 'cuda' else d)"
+    )
     name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     versions = ", ".join(f"{package} {_version(package)}" for package in PACKAGES)
     return {"date": datetime.now(UTC).date().isoformat(), "machine": name, "versions": versions}

@@ -17,9 +17,10 @@ from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.patterns import channel_words, key_dtype
 
 CPU = torch.device("cpu")
-DEVICES = {"triton": torch.device("cuda")} if torch.cuda.is_available() else {}  # else in Triton's interpreter
+BY_TRITON = ("triton", "hash")
+DEVICES = dict.fromkeys(BY_TRITON, torch.device("cuda")) if torch.cuda.is_available() else {}  # else its interpreter
 ENGINE_NAMES = [
-    pytest.param(name, marks=pytest.mark.skipif(name == "triton" and not find_spec("triton"), reason="no Triton here"))
+    pytest.param(name, marks=pytest.mark.skipif(name in BY_TRITON and not find_spec("triton"), reason="no Triton here"))
     for name in ENGINES
 ]
 SPECIAL = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-40, -1e-40, 1.0, -1.0])
@@ -102,6 +103,34 @@ def test_triton_agrees_with_the_oracle(tensors: list[Tensor], buffer_bytes: int)
     check_against_the_oracle("triton", tensors, buffer_bytes)
 
 
+@settings(deadline=None, max_examples=8)
+@given(batches())
+def test_a_hash_table_agrees_with_the_oracle(tensors: list[Tensor]) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    check_against_the_oracle("hash", tensors, 1 << 20)
+
+
+@pytest.mark.parametrize("distinct", [5, 1 << 62])
+def test_a_hash_table_grows_and_loses_nothing(distinct: int) -> None:
+    """From 256 slots on, with a hot key, and the key that stands for an empty slot."""
+    kernels = pytest.importorskip("reluscope.counting.hash_kernels", reason="Triton is not installed")
+    rng, empty, device = np.random.default_rng(0), kernels._EMPTY.value, DEVICES.get("hash", CPU)
+    table = kernels.HashTable(device, 256)
+    batches = []
+    for _ in range(3):
+        keys = rng.integers(-distinct, distinct, 700)
+        keys[rng.random(700) < 0.3] = 7
+        keys[rng.random(700) < 0.01] = empty
+        table.add(torch.from_numpy(keys).to(device))
+        batches.append(keys)
+    assert table.num_slots >= (2048 if distinct > 5 else 256)
+    found = [tensor.cpu().numpy() for tensor in table.take()]
+    expected = np.unique(np.concatenate(batches), return_counts=True)
+    assert expected[0][0] == empty
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @settings(deadline=None, max_examples=40)
 @given(batches())
 def test_the_oracle_agrees_with_unique_rows(tensors: list[Tensor]) -> None:
@@ -138,7 +167,7 @@ def test_bit_63_sorts_last(engine: str) -> None:
 @pytest.mark.parametrize("buffer_bytes", [1, 1000, 10**6])
 def test_all_distinct_and_hot_keys_over_many_merges(engine: str, num_channels: int, buffer_bytes: int) -> None:
     """Batches of 100 positions: 50 show a pattern of their own, 50 all the same one, across many merges."""
-    num_batches = 4 if engine == "triton" else 40  # slow in Triton's interpreter
+    num_batches = 4 if engine in BY_TRITON else 40  # slow in Triton's interpreter
     numbers = np.random.default_rng(3).permutation(50 * num_batches).reshape(num_batches, 50) + 1
     bits = np.concatenate([numbers, np.zeros_like(numbers)], axis=1)[..., None] >> np.arange(num_channels) & 1
     keys, counts = counted(engine, list(torch.from_numpy(np.where(bits, 1.0, -1.0)).float()), buffer_bytes)
@@ -177,8 +206,8 @@ def test_auto_takes_torch_where_triton_fails_its_trial(monkeypatch: pytest.Monke
     assert trial("triton", device)
     launch = kernels._launch
 
-    def wrong(kernel, preactivation, words, output) -> None:
-        launch(kernel, -preactivation, words, output)
+    def wrong(kernel, preactivation, words, output, *settings) -> None:
+        launch(kernel, -preactivation, words, output, *settings)
 
     for broken, reason in ((None, "'NoneType' object is not callable"), (wrong, "it counts otherwise than torch does")):
         monkeypatch.setattr(kernels, "_launch", broken)

@@ -14,7 +14,9 @@ warnings.simplefilter("ignore")  # of Triton's own
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from reluscope.counting import hash_kernels as h
 from reluscope.counting import triton_kernels as t
+target = GPUTarget("cuda", 90, 32)
 for kernel, keys in ((t._pack_kernel, "*i32"), (t._pack_kernel, "*i64"), (t._tally_kernel, "*i64")):
     for values in ("fp32", "fp16", "bf16"):
         for channels in (16, 64):
@@ -23,9 +25,18 @@ for kernel, keys in ((t._pack_kernel, "*i32"), (t._pack_kernel, "*i64"), (t._tal
             if channels == 64:  # channels_last: Triton makes a stride of 1 a constant
                 types[7] = "constexpr"
                 constants[(7,)] = 1
+            if kernel is t._tally_kernel:
+                types.append("constexpr")
+                constants[(11,)] = 2
             signature = dict(zip(kernel.arg_names, types, strict=True))
             source = ASTSource(kernel, signature, constants)
-            assert "cubin" in triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm
+            assert "cubin" in triton.compile(source, target=target).asm
+for are_distinct in (True, False):
+    for keys in ("*i32", "*i64"):
+        types = [keys, keys if not are_distinct else "*i64", *["*i64"] * 4, "i32", "i32", "constexpr", "constexpr"]
+        signature = dict(zip(h._insert_kernel.arg_names, types, strict=True))
+        source = ASTSource(h._insert_kernel, signature, {(8,): are_distinct, (9,): h._BLOCK.value})
+        assert "cubin" in triton.compile(source, target=target).asm
 """
 
 

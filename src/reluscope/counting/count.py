@@ -69,8 +69,8 @@ def count_patterns(
             it is not given it is found: axis 1 after convolutions and of images, the last after linear layers and of
             sequences [n, tokens, features].
         signs: also count the activations that are not piecewise linear (GELU, SiLU, ...): the signs of their inputs.
-        engine: "auto" (numba on the CPU, Triton on a GPU where it works, torch elsewhere), "numpy", "numba", "torch" or
-            "triton". All give the same counts.
+        engine: "auto" (numba on the CPU, Triton on a GPU where it works, torch elsewhere), "numpy", "numba", "torch",
+            "triton", or "hash" (a hash table on a GPU, as the paper has it, but exact). All give the same counts.
         batches_at_once: batches that pass through the network together, each still normalised by its own statistics;
             more keep a GPU busy. Only for networks whose images meet nowhere but in `functional.batch_norm`, which
             torch's modules call. Sums in another order may turn a bit whose pre-activation is 0 up to rounding.

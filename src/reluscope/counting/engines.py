@@ -72,7 +72,9 @@ def counter_type(engine: str, device: torch.device) -> type[Counter]:
     """The counter of an engine by name; "auto" is the fastest for the network's device.
 
     That is numba on the CPU, also for Apple's GPUs, whose memory is the CPU's; Triton on an NVIDIA or AMD GPU where it
-    is installed and passes a small trial; and torch elsewhere.
+    is installed and passes a small trial; and torch elsewhere. The hash table is for who asks for it: on an H100,
+    100 million keys were sorted and counted in 3 (32 bits) or 7 ms (64 bits), and hashed in 14 to 117 ms, however often
+    each occurred; up to 16 channels Triton's direct table needs neither.
 
     Raises:
         ValueError: unknown engine, or one that is not installed.

@@ -55,8 +55,9 @@ class ImageSet:
         return self.images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
     def normalise(self, batch: Tensor) -> Tensor:
-        """(x / 255 - mean) / std of uint8 images [b, c, h, w], raw or augmented.  float32; the memory format is kept on the CPU,
-        and `network_format` on a GPU.
+        """(x / 255 - mean) / std of uint8 images [b, c, h, w], raw or augmented; float32.
+
+        The memory format is kept on the CPU, and is the ordinary one on a GPU (`moving.network_format`).
 
         Bit for bit what torchvision's ToTensor and Normalize make of the same images on the CPU. Other items are
         copied, because a network may begin with an operation in place.

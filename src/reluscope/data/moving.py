@@ -16,7 +16,7 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
 def network_format(device: torch.device) -> torch.memory_format:
     """The memory format in which networks for images and their batches are fastest: channels_last on the CPU.
 
-    On NVIDIA GPUs it is the ordinary one: in full float32 without TF32, cuDNN's forward pass of ResNet-20 took 2.6 times
-    as long in channels_last (H100, torch 2.11).
+    On NVIDIA GPUs it is the ordinary one: in full float32 without TF32, ResNet-20's forward pass took 2.6 times as long
+    in channels_last (H100, torch 2.11).
     """
     return torch.contiguous_format if device.type == "cuda" else torch.channels_last

@@ -32,6 +32,10 @@ class Answer:
         """Adds a line of Markdown."""
         print(line, flush=True)
         self._lines.append(line)
+        self.save()
+
+    def save(self) -> None:
+        """Puts lines and numbers on the disk."""
         self._file.write_text(json.dumps({"lines": self._lines, "numbers": self.numbers}))
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from counting import HASH_LIST_BATCHES, PAPER_SLOTS, bare_forward, hash_list, packing, peak_memory
+from reporting import spread
 from torch import Tensor, nn
 
-from counting import HASH_LIST_BATCHES, PAPER_SLOTS, bare_forward, hash_list, packing, peak_memory
 from gpu_parts import Answer, Settings
 from reluscope import build_network, count_patterns
 from reluscope.counting.batch_norm import batch_norm_in_groups
@@ -17,9 +18,20 @@ from reluscope.counting.count import forward_passes
 from reluscope.data.images import ImageSet
 from reluscope.data.moving import network_format
 from reluscope.preactivations import counting_mode
-from reporting import spread
 
 SIZE, AT_ONCE = 128, 16
+TASKS = {
+    "bare one": "bare, 1 batch at once",
+    "bare": f"bare, {AT_ONCE} at once",
+    "packing": "packing",
+    "whole": "whole",
+    "whole 64": "64 at once",
+    "hash": "by hash table",
+    "torch": "by torch",
+    "Algorithm 1": "Algorithm 1",
+}
+"""What is timed, and the table's heading."""
+
 NETWORKS = ("resnet20", "convnet20", "toynet20")
 
 
@@ -28,8 +40,7 @@ def run(settings: Settings, answer: Answer) -> None:
     inputs = images[:].contiguous(memory_format=network_format(settings.device))
     answer.say(f"{len(images):,} images, batches of {SIZE}, {AT_ONCE} at once; seconds, median (least to largest)")
     answer.say("")
-    header = ["network", "step", "bare, 1 batch at once", f"bare, {AT_ONCE} at once", "packing", "whole", "64 at once", "by hash table",
-              "by torch", "Algorithm 1", "distinct patterns", "GPU memory, whole", "by hash table"]  # fmt: skip
+    header = ["network", "step", *TASKS.values(), "distinct patterns", "GPU memory, whole", "by hash table"]
     answer.say(f"| {' | '.join(header)} |")
     answer.say("|---" * len(header) + "|")
     for name in ("resnet8",) if settings.smallest else NETWORKS:
@@ -72,15 +83,14 @@ def row(name: str, step: int, network: nn.Module, inputs: Tensor, settings: Sett
     memory = {task: memory_of(tasks[task], settings.device) for task in ("whole", "hash") if task in tasks}
     answer.numbers[f"{name} at {step}"] = {"seconds": times, "memory, GB": memory,
                                            "distinct": [layer.num_distinct for layer in counts]}  # fmt: skip
-    cells = [spread(times[task], 3) if task in times else "-" for task in ("bare one", "bare", "packing", "whole", "whole 64",
-             "hash", "torch", "Algorithm 1")]  # fmt: skip
+    cells = [spread(times[task], 3) if task in times else "-" for task in TASKS]
     cells += [f"{sum(layer.num_distinct for layer in counts):,}"]
     cells += [f"{memory[task]:.1f} GB" if task in memory else "-" for task in ("whole", "hash")]
     answer.say(f"| {name} | {step} | {' | '.join(cells)} |")
 
 
 def as_published(network: nn.Module, inputs: Tensor, slots: int) -> None:
-    """Algorithm 1 with torch's ordinary index_add_, which is not deterministic on a GPU, nor need it be for integers."""
+    """Algorithm 1 with torch's ordinary index_add_: of integers, its order does not matter."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:
@@ -139,7 +149,12 @@ def profiled(network: nn.Module, inputs: Tensor, settings: Settings) -> None:
         torch.cuda.synchronize()
     events = [event for event in profiler.key_averages() if event.device_type.name == "CUDA"]
     total = sum(event.self_device_time_total for event in events)
-    lines = [f"Where the device's {total / 1e3:.0f} ms go in a whole count:", "", "| kernel | calls | ms |", "|---|---|---|"]
+    lines = [
+        f"Where the device's {total / 1e3:.0f} ms go in a whole count:",
+        "",
+        "| kernel | calls | ms |",
+        "|---|---|---|",
+    ]
     for event in sorted(events, key=lambda event: -event.self_device_time_total)[:20]:
         lines.append(f"| `{event.key[:90]}` | {event.count} | {event.self_device_time_total / 1e3:.2f} |")
     print("\n".join(lines), flush=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -59,36 +60,33 @@ def packing(settings: Settings, answer: Answer, bandwidth: float, scale: int) ->
     chosen = triton_kernels._TILES
     for num_channels, size in ((16, 32), (32, 32), (32, 16), (64, 8), (128, 8))[:: 4 if settings.smallest else 1]:
         for layout in ("channels_last", "contiguous"):
-            shape = (num_images, num_channels, size, size)
-            values = realistic(shape, settings.device)
+            values = realistic((num_images, num_channels, size, size), settings.device)
             if layout == "channels_last":
                 values = values.contiguous(memory_format=torch.channels_last)
-            words = device_engine.device_words(num_channels, settings.device)
-            keys = torch.empty(values.numel() // num_channels, device=settings.device,
-                               dtype=torch.int32 if num_channels <= 32 else torch.int64)  # fmt: skip
-            tables = torch.zeros(16, 1 << 16, dtype=torch.int64, device=settings.device)
-            for tile, warps in ((2048, 4), (4096, 4), (4096, 8), (8192, 8)):
-                if settings.smallest and (tile, warps) != (4096, 4):
-                    continue
+            for tile, warps in ((2048, 4), (4096, 4), (4096, 8), (8192, 8))[: 1 if settings.smallest else None]:
                 triton_kernels._TILES = {64: (tile, warps)}
-                tasks: list[tuple[str, int, Callable[[], None], int]] = [
-                    ("pack", 0, lambda: triton_kernels._launch(triton_kernels._pack_kernel, values, words, keys),
-                     keys.numel() * keys.itemsize)
-                ]  # fmt: skip
-                if num_channels <= 16:
-                    tasks += [
-                        ("tally", rounds, lambda rounds=rounds: triton_kernels._launch(
-                            triton_kernels._tally_kernel, values, words, tables, rounds), 0)
-                        for rounds in (0, 1, 2, 4)
-                    ]  # fmt: skip
-                for name, rounds, task, written in tasks:
-                    taken = milliseconds(task, settings.device)
+                for name, rounds, taken, written in timed_kernels(values):
                     moved = values.numel() * 4 + written
                     share = moved / taken * 1e3 / bandwidth
                     answer.say(f"| {name} | {num_channels}, {size} x {size} | {layout} | {tile} | {warps} | {rounds} | "
                                f"{taken:.3f} | {moved / 1e9:.2f} | {share:.0%} |")  # fmt: skip
                     answer.numbers[f"{name} {num_channels} {size} {layout} {tile} {warps} {rounds}"] = taken
     triton_kernels._TILES = chosen
+
+
+def timed_kernels(values: Tensor) -> Iterator[tuple[str, int, float, int]]:
+    """Each kernel that may take these pre-activations: name, hot rounds, milliseconds, bytes written."""
+    num_channels, device = values.shape[1], values.device
+    words = device_engine.device_words(num_channels, device)
+    dtype = torch.int32 if num_channels <= 32 else torch.int64
+    keys = torch.empty(values.numel() // num_channels, device=device, dtype=dtype)
+    pack = partial(triton_kernels._launch, triton_kernels._pack_kernel, values, words, keys)
+    yield "pack", 0, milliseconds(pack, device), keys.numel() * keys.itemsize
+    if num_channels <= 16:
+        tables = torch.zeros(16, 1 << 16, dtype=torch.int64, device=device)
+        for rounds in (0, 1, 2, 4):
+            tally = partial(triton_kernels._launch, triton_kernels._tally_kernel, values, words, tables, rounds)
+            yield "tally", rounds, milliseconds(tally, device), 0
 
 
 def realistic(shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -120,9 +118,11 @@ def keys(settings: Settings, answer: Answer, scale: int) -> None:
 
             hashed = milliseconds(by_table, settings.device, few)
             distinct = len(device_engine._count(some)[0])
-            answer.say(f"| {total:,} of {some.itemsize * 8} bits | {distinct:,} | {hot:.0%} | {by_sort - clone:.1f} | "
-                       f"{hashed:.1f} | {total / (by_sort - clone) / 1e6:.1f} and {total / hashed / 1e6:.1f} |")  # fmt: skip
-            answer.numbers[f"keys {some.itemsize * 8} {repeats} {hot}"] = [by_sort - clone, hashed]
+            by_sort -= clone
+            rates = f"{total / by_sort / 1e6:.1f} and {total / hashed / 1e6:.1f}"
+            cells = [f"{total:,} of {some.itemsize * 8} bits", f"{distinct:,}", f"{hot:.0%}", f"{by_sort:.1f}"]
+            answer.say(f"| {' | '.join(cells)} | {hashed:.1f} | {rates} |")
+            answer.numbers[f"keys {some.itemsize * 8} {repeats} {hot}"] = [by_sort, hashed]
             if settings.seconds_left < 10:
                 return answer.say("\nout of time")
     return None
@@ -131,8 +131,10 @@ def keys(settings: Settings, answer: Answer, scale: int) -> None:
 def made_keys(total: int, distinct: int, hot: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Random keys, each as often as the others but for one that has the share `hot`."""
     generator = torch.Generator(device).manual_seed(0)
-    index = torch.randint(distinct, (total,), generator=generator, device=device) if distinct < total else torch.randperm(
-        total, generator=generator, device=device)  # fmt: skip
+    if distinct < total:
+        index = torch.randint(distinct, (total,), generator=generator, device=device)
+    else:
+        index = torch.randperm(total, generator=generator, device=device)
     index *= -7046029254386353131  # one to one, and spread over all bits
     if dtype == torch.int32:
         index = index >> 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import shutil
@@ -62,10 +63,14 @@ def batch(case: tuple[int, torch.dtype, str, str], size: int, seed: int) -> Tens
     if layout == "features":
         return values
     values = values.movedim(-1, 1)
-    return values.contiguous(memory_format=torch.channels_last if layout == "channels_last" else torch.contiguous_format)
+    return values.contiguous(
+        memory_format=torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    )
 
 
-def counted(engine: str, device: torch.device, batches: list[Tensor], labels: list[np.ndarray] | None) -> list[np.ndarray]:
+def counted(
+    engine: str, device: torch.device, batches: list[Tensor], labels: list[np.ndarray] | None
+) -> list[np.ndarray]:
     """Keys and counts; with labels the classes of each, and their counts too."""
     num_channels = batches[0].shape[1]
     buffers = KeyBuffers(len(batches), 1 << 16)  # small, so that runs are merged
@@ -116,8 +121,10 @@ def groups(settings: Settings, answer: Answer) -> None:
     )
     closeness = min(measures.weighted_jaccard(a, b) for a, b in zip(some["numpy"], one, strict=True))
     answer.numbers["groups agree"], answer.numbers["groups closeness"] = agree, closeness
-    answer.say(f"- four batches at once: engines {'agree' if agree else '**differ**'}; against one at once, the least "
-               f"weighted Jaccard similarity of a layer is {closeness:.5f}")
+    answer.say(
+        f"- four batches at once: engines {'agree' if agree else '**differ**'}; against one at once, the least "
+        f"weighted Jaccard similarity of a layer is {closeness:.5f}"
+    )
 
 
 def training(settings: Settings, answer: Answer) -> None:
@@ -155,10 +162,8 @@ def killed(spec: TrainingSpec, folder: Path, device: torch.device) -> None:
 
     shutil.rmtree(folder, ignore_errors=True)
     with replaced(writer_module, "SAVE_SECONDS", 0.05), replaced(writer_module.WeightsWriter, "append", dying):
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             train(spec, folder, device)
-        except KeyboardInterrupt:
-            pass
     train(spec, folder, device)
 
 

@@ -21,14 +21,12 @@ EPOCHS = 200
 
 
 def run(settings: Settings, answer: Answer) -> None:
-    trial = stages(study_of(settings, 1), settings, {})
-    answer.numbers["seconds of one epoch"] = trial
+    trial = stages(study_of(settings, 1), settings, answer)
     per_epoch = trial["train"] + trial["count"] / 2 + trial["measure"] / 2  # reading images and two counts are in it
     left = settings.seconds_left - 25
     epochs = 2 if settings.smallest else max(2, min(EPOCHS, int(left / per_epoch)))
     study = study_of(settings, epochs)
-    taken = stages(study, settings, {}, answer)
-    answer.numbers["epochs"], answer.numbers["seconds"] = epochs, taken
+    taken = stages(study, settings, answer)
     run = next(iter(study.runs.values()))
     answer.say(f"ResNet-20, {run.num_images:,} images, {epochs} epochs of a schedule shortened to as many, counted "
                f"{len(run.steps)} times")  # fmt: skip
@@ -72,8 +70,9 @@ def data_steps(data: object) -> int:
     return -(-num_train_images(data) // 128)  # type: ignore[arg-type]
 
 
-def stages(study: Study, settings: Settings, taken: dict[str, float], answer: Answer | None = None) -> dict[str, float]:
+def stages(study: Study, settings: Settings, answer: Answer) -> dict[str, float]:
     """Seconds of each stage; a failing one ends the rest."""
+    taken: dict[str, float] = {}
     (run,) = study.runs.values()
     folder = settings.work / study.name
     folder.mkdir()
@@ -83,8 +82,9 @@ def stages(study: Study, settings: Settings, taken: dict[str, float], answer: An
         start = time.perf_counter()
         task()
         taken[name] = time.perf_counter() - start
-        if answer is not None:
-            print(f"{name}: {taken[name]:.1f} s", flush=True)
+        answer.numbers[f"{study.name}, seconds"] = taken
+        answer.save()
+        print(f"{study.name}, {name}: {taken[name]:.1f} s", flush=True)
 
     threads = os.cpu_count() or 1
     stage("train", lambda: train_run(run, paths.weights(run.name), study=study.name, threads=threads))
@@ -99,7 +99,7 @@ def stages(study: Study, settings: Settings, taken: dict[str, float], answer: An
     figures = {name: [paths.figure(name, "png")] for name in study.figures}
     stage("draw", lambda: [draw_figure(study, name, outputs) for name, outputs in figures.items()])
     stage("score", lambda: score_study(study, paths.scorecard("md"), paths.scorecard("csv")))
-    if settings.results and answer is not None:
+    if settings.results and study.name != "gpu-1":
         settings.results.mkdir(parents=True, exist_ok=True)
         for name, (output,) in figures.items():
             (settings.results / f"gpu-{name}.png").write_bytes(Path(output).read_bytes())
