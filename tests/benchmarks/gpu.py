@@ -11,8 +11,8 @@
 - kernels: time, bytes and share of the memory's bandwidth of each kernel, and what the choice of engine hangs on.
 
 Each part is a process of its own, is saved when it ends, and is stopped when its time is up; one that fails does not
-stop the next. Images are CIFAR-10's from the folder RELUSCOPE_CIFAR10_FOLDER (train/<class>/*, test/<class>/*); where it
-is unset, they are random, or digits. --smallest runs every part at its smallest size, on the CPU too (in Triton's
+stop the next. Images are CIFAR-10's from the folder RELUSCOPE_CIFAR10_FOLDER (train/<class>/*, test/<class>/*); where
+it is unset, they are random, or digits. --smallest runs every part at its smallest size, on the CPU too (in Triton's
 interpreter).
 """
 

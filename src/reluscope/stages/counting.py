@@ -25,8 +25,8 @@ from reluscope.study import ConfigError, Run, counting_settings
 
 BATCHES_AT_ONCE = {"cpu": 1, "cuda": 64}
 """By device: a GPU is not kept busy by one batch of small images. On an H100, 50,000 of them took 0.38 s through
-ResNet-20 at 64 batches at once, and 0.59 s at 16. In our networks images meet only in batch-norm, which keeps each batch's
-own statistics; in imported ones they may meet elsewhere, and each batch passes alone."""
+ResNet-20 at 64 batches at once, and 0.59 s at 16. In our networks images meet only in batch-norm, which keeps each
+batch's own statistics; in imported ones they may meet elsewhere, and each batch passes alone."""
 
 
 def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int) -> None:

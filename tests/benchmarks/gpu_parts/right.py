@@ -161,9 +161,12 @@ def killed(spec: TrainingSpec, folder: Path, device: torch.device) -> None:
         append(self, *arguments)
 
     shutil.rmtree(folder, ignore_errors=True)
-    with replaced(writer_module, "SAVE_SECONDS", 0.05), replaced(writer_module.WeightsWriter, "append", dying):
-        with contextlib.suppress(KeyboardInterrupt):
-            train(spec, folder, device)
+    with (
+        replaced(writer_module, "SAVE_SECONDS", 0.05),
+        replaced(writer_module.WeightsWriter, "append", dying),
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        train(spec, folder, device)
     train(spec, folder, device)
 
 
