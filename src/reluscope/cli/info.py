@@ -98,8 +98,15 @@ def _contents(store: Path, kind: str) -> Iterator[str]:
         yield (
             f"  layer {layer:>3} {name}, stage {values['stage'][layer] + 1}: {values['num_channels'][layer]} channels, "
             f"{values['height'][layer]} x {values['width'][layer]}, {values['num_positions'][layer]:,} positions, "
-            f"{distinct[0]:,} to {distinct[-1]:,} distinct patterns"
+            f"{distinct[0]:,} to {distinct[-1]:,} distinct patterns{_nan_at(values, layer)}"
         )
+
+
+def _nan_at(values: dict[str, Any], layer: int) -> str:
+    """Where pre-activations of a layer were NaN, in words; nothing where none were, or none were counted."""
+    if "num_nan" not in values or not (found := values["num_nan"][:, layer] > 0).any():
+        return ""
+    return f", NaN at {_steps(values['step'][found].tolist())}"
 
 
 def _steps(steps: list[int]) -> str:

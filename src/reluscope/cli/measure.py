@@ -50,6 +50,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="an option of the measures that have it, as in a config; may be given again",
         dest="options",
     )
+    parser.add_argument(
+        "--keep-nan",
+        action="store_true",
+        help="measure layers also where pre-activations were NaN; otherwise their measures are NaN there",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="PATH", help="a store (.zarr), or a folder")
     parser.add_argument("--list", action=_List, nargs=0, help="list the measures with their options, and exit")
 
@@ -72,7 +77,9 @@ def run(options: argparse.Namespace) -> int:
     for output in outputs.values():
         if output.exists():
             raise stores.StoreError(f"--output: {output} is there already; choose another name, or delete it")
-    wanted = {str(output): MeasureSpec(name, given[name], counts.steps) for name, output in outputs.items()}
+    wanted = {
+        str(output): MeasureSpec(name, given[name], counts.steps, options.keep_nan) for name, output in outputs.items()
+    }
     measure_run(wanted, options.counts, progress=True)
     print(*wanted, sep="\n")
     return 0

@@ -39,6 +39,10 @@ class NumbaCounter:
         values = preactivation.cpu()
         self._packer.pack(values, self._keys.room(values.numel() // self._num_channels, labels))
 
+    @property
+    def num_nan(self) -> int:
+        return int(self._packer.num_nan[0])
+
     def result(self) -> tuple[Keys, NDArray[np.int64]]:
         keys, counts = self._keys.result()
         return keys, counts.astype(np.int64)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,8 @@ from reluscope.patterns import Counts
 from reluscope.series import MeasureSeries, write_series
 from reluscope.study import MeasureSpec, measuring_settings
 
+_FEW_LAYERS = 3  # named in one line
+
 
 def measure_run(wanted: Mapping[str, MeasureSpec], shards: Sequence[str], *, progress: bool = False) -> None:
     """Compute measures, each at its steps and at every layer of a run, and write the stores.
@@ -27,6 +31,7 @@ def measure_run(wanted: Mapping[str, MeasureSpec], shards: Sequence[str], *, pro
         progress: show a bar over the layers and steps, if standard error is a terminal.
     """
     counts = open_counts(*shards)
+    tell_nan(counts, wanted.values())
     series = compute(list(wanted.values()), counts, progress=progress)
     for (output, spec), computed in zip(wanted.items(), series, strict=True):
         write(computed, output, spec, counts)
@@ -116,15 +121,21 @@ class Computation:
         """Compute it at the layer's next chosen step."""
         place = self._row, self._layer
         self._row += 1
-        of_classes = {name: getattr(now, name) for name in self.needs & measures.OF_CLASSES}
         if "previous" not in self.needs or self._row > 1:
-            result = self._measure.function(counts=now, **of_classes, **self._given, **self._spec.options)
+            result = self._result(now)
             if isinstance(result, Estimate):
                 self.values[place], self.errors[place] = result.value, result.standard_error
             else:
                 self.values[place], self.errors[place] = result, 0.0
         if "previous" in self.needs:
             self._given["previous"] = now
+
+    def _result(self, now: Counts) -> Any:
+        """Of the measure's function, through which every measure of a layer goes; NaN where there were NaN."""
+        if not self._spec.keep_nan and any(counts.num_nan for counts in (now, *self._given.values())):
+            return Estimate(math.nan, math.nan)
+        of_classes = {name: getattr(now, name) for name in self.needs & measures.OF_CLASSES}
+        return self._measure.function(counts=now, **of_classes, **self._given, **self._spec.options)
 
     def series(self) -> MeasureSeries:
         """All that was computed."""
@@ -137,6 +148,20 @@ class Computation:
             self._counts.stage,
             self.errors if self._counts.one_in > 1 else None,
             self._class_names,
+        )
+
+
+def tell_nan(counts: CountsStore, specs: Iterable[MeasureSpec]) -> None:
+    """Warn, in one line, where measures are NaN because pre-activations were."""
+    rows, layers = np.nonzero(counts.num_nan > 0)
+    if len(rows) and not all(spec.keep_nan for spec in specs):
+        names = [counts.layer_names[layer] for layer in np.unique(layers)]
+        more = f" and {len(names) - _FEW_LAYERS} more" if len(names) > _FEW_LAYERS else ""
+        warnings.warn(
+            f"pre-activations were NaN in {', '.join(names[:_FEW_LAYERS])}{more}, first at step "
+            f"{counts.steps[rows[0]]:,}: measures of these layers, and what compares with them, are NaN there; "
+            "--keep-nan, or keep_nan: true in a config, measures them all the same",
+            stacklevel=2,
         )
 
 
