@@ -12,9 +12,11 @@ import torch
 import xarray
 
 from reluscope import PatternRecorder, build_network, cli, measures, open_counts, paths
+from reluscope.patterns import PatternCounts
 from reluscope.series import open_series
 from reluscope.stages.measuring import measure_run
-from reluscope.study import MeasureSpec
+from reluscope.stages.training import train_run
+from reluscope.study import MeasureSpec, Study
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +147,47 @@ def test_info_says_what_is_there_finished_or_not(counts: Path, tmp_path: Path, c
     (tmp_path / "empty").mkdir()
     assert cli.main(["info", str(tmp_path / "empty")]) == 2
     assert "expected a store or a folder with stores" in capsys.readouterr().err
+
+
+def test_info_says_how_far_unfinished_stores_are(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Of a training what a restart would go on from; of a shard also how many steps it will have."""
+    from reluscope.checkpoints import writer as weights_writer
+    from reluscope.counts import CountsWriter
+
+    class StopError(Exception):
+        pass
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights_writer, "BLOCK_STEPS", 2)
+    methods = {"stepwise": {"epochs": 3, "batch_size": 20}}
+    config = {"study": "s", "data": {"name": "digits", "images": 60}, "methods": methods}
+    run = Study.from_config({**config, "runs": {"a": {"network": "resnet8"}}}).runs["a-seed0"]
+    append, dumped = weights_writer.WeightsWriter.append, []
+
+    def stopped(writer: weights_writer.WeightsWriter, *given: object) -> None:
+        if writer._num_dumped == dumped[-1]:
+            raise StopError
+        append(writer, *given)
+
+    monkeypatch.setattr(weights_writer.WeightsWriter, "append", stopped)
+    for number, expected in ((1, "nothing saved"), (7, "6 steps, 0 to 5, of 10")):
+        dumped.append(number)
+        with pytest.raises(StopError):
+            train_run(run, "w.zarr", study="s", threads=1)
+        assert cli.main(["info", "."]) == 0
+        assert f"  so far {expected}\n" in capsys.readouterr().out
+    writer = CountsWriter(
+        Path("c.partial"), Path("c.zarr"), {"steps": [0, 3, 9]}, source=Path("w.partial/weights.zarr")
+    )
+    for step in (0, 3):
+        writer.append(step, 0.0, [PatternCounts("a", np.zeros(1, np.uint16), np.ones(1, np.int64), 3)])
+    writer.save()
+    assert cli.main(["info", "c.partial"]) == 0
+    assert "  so far 2 steps, 0 to 3, of 3\n" in capsys.readouterr().out
+    for damaged in ("c.partial/state.json", "w.partial/state.pt"):
+        Path(damaged).write_bytes(b"{}")
+        assert cli.main(["info", str(Path(damaged).parent)]) == 0
+        assert f"  so far unknown: {damaged} cannot be read (" in capsys.readouterr().out
 
 
 def test_info_of_a_measure_names_its_options_but_not_every_layer(counts: Path, tmp_path: Path, capsys) -> None:

@@ -177,6 +177,30 @@ def test_a_figure_takes_its_own_steps(counted: list[str]) -> None:
     np.testing.assert_array_equal(shown.values, series.values[[1, 4]])
 
 
+@pytest.mark.parametrize("steps", [[2], [1, 2], [0, 5], [-1, 0]])
+def test_a_figure_takes_no_neighbour_of_a_step_that_is_not_there(counted: list[str], steps: list[int]) -> None:
+    series = compute([MeasureSpec("entropy", {}, STEPS[[0, 1, 3, 4]])], open_counts(*counted))[0]
+    missing = next(step for step in steps if step not in (0, 1, 3, 4))
+    with pytest.raises(ValueError, match=rf"expected entropy at step {missing} too, but it was measured at 4 steps"):
+        at_steps(series, np.array(steps))
+
+
+def test_a_figure_names_the_store_that_lacks_a_step(counted: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    figures_ = {"f": {"runs": ["a"], "measures": ["entropy"], "steps": {"every": 1}}}
+    study = Study.from_config({**CONFIG, "figures": figures_})
+    entropy = compute([MeasureSpec("entropy", {}, STEPS[1:])], open_counts(*counted))[0]
+    write_series(entropy, Path(paths.measure("a-seed0", "entropy")), {})
+    with pytest.raises(ValueError, match=r"runs/a-seed0/measures/entropy\.zarr: expected entropy at step 0 too"):
+        draw_figure(study, "f", ["f.png"])
+    assert not (tmp_path / "f.png").exists()
+
+
+def test_a_step_that_was_not_counted_is_not_left_out_of_a_measure(counted: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"entropy: expected counts of step 7, but they are of CountsStore\(5 steps"):
+        compute([MeasureSpec("entropy", {}, np.array([0, 7]))], open_counts(*counted))
+
+
 def test_a_figure_is_drawn_from_the_stores_of_all_its_seeds(
     counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,8 +31,12 @@ class _List(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from reluscope import measures
 
-        width = max(map(len, measures.names())) + 2
-        for measure in map(measures.find, measures.names()):
+        try:
+            found = [measures.find(name) for name in measures.names()]
+        except ValueError as error:  # of a measure that somebody writes
+            parser.exit(2, f"{parser.prog}: {error}\n")
+        width = max(len(measure.name) for measure in found) + 2
+        for measure in found:
             options = "".join(f"  [{name}={default}]" for name, default in measure.options.items())
             print(f"{measure.name:{width}}{measure.summary}{options}")
         parser.exit()
