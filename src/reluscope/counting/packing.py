@@ -15,11 +15,12 @@ import functools
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reluscope.compiling import compiled_for_c
 from reluscope.counting import team
 from reluscope.counting.nan import count_nan
 from reluscope.counting.team import add_to, pointer_to, take_slice
@@ -100,7 +101,7 @@ def _kernel() -> team.Kernel:
     """Compiled at the first use, or read from numba's cache, which an edit of this file makes anew; one of `team`,
     whose intrinsics are compiled in, does not.
     """
-    return team.Kernel(cfunc(types.void(types.CPointer(types.intp)), nopython=True, cache=True)(_pack_slices))
+    return team.Kernel(compiled_for_c(types.void(types.CPointer(types.intp)), _pack_slices))
 
 
 def _pack_slices(arguments):  # type: ignore[no-untyped-def]
