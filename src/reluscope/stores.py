@@ -42,7 +42,7 @@ class StoreError(ValueError):
 
 if not __debug__:  # zarr 3.1.6 takes node_type out of a group's metadata within an assertion
     raise StoreError(
-        "Python runs without assertions (PYTHONOPTIMIZE is set, or -O was given), and without them zarr cannot read its "
+        "Python runs without assertions (PYTHONOPTIMIZE is set, or -O was given), without which zarr cannot read its "
         "stores; start again with them"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,24 @@ def test_a_real_process_measures_and_draws(counts: Path, tmp_path: Path) -> None
         [*program, "plot", "e.png", "--output", "f.png"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (failed.returncode, failed.stderr.count("\n"), failed.stdout) == (2, 1, "")
+
+
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_a_python_without_assertions_is_told_in_one_line_at_the_start(counts: Path, tmp_path: Path, level: str) -> None:
+    """Zarr reads no group then; counting, which needs none, goes on."""
+    environment = {**os.environ, "PYTHONOPTIMIZE": level}
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    for arguments in (["info", str(counts)], ["measure", str(counts), "--measure", "entropy", "--output", "e.zarr"]):
+        done = run(f"import sys; from reluscope.cli import main; sys.exit(main({arguments}))")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert "Python runs without assertions (PYTHONOPTIMIZE is set, or -O was given), without which" in done.stderr
+    assert run("from reluscope import PatternRecorder").stderr.splitlines()[-1].startswith("reluscope.stores.StoreErr")
+    code = "import torch, reluscope; print(reluscope.count_patterns(torch.nn.ReLU(), torch.ones(3, 4))[0].keys)"
+    assert run(code).stdout == "[15]\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["measure", "--help"], ["plot", "--help"], ["info", "--help"]])

@@ -143,6 +143,15 @@ def test_another_study_is_planned_beside_finished_results(clone: Clone) -> None:
     assert "made" not in printed.split("100%")[-1]
 
 
+def test_a_python_without_assertions_stops_in_one_line(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    stopped = clone.snakemake("--dry-run")
+    assert stopped.returncode != 0
+    assert "Python runs without assertions (PYTHONOPTIMIZE is set, or -O was given)" in stopped.stdout
+    assert "Traceback" not in stopped.stdout
+    assert "File " not in stopped.stdout
+
+
 def test_a_folder_named_plan_is_checked_like_any_other(clone: Clone) -> None:
     """Only the target of that name reads no results."""
     (clone.folder / "plan").mkdir()

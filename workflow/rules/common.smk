@@ -10,6 +10,11 @@ import yaml
 from snakemake.cli import get_argument_parser
 from snakemake.utils import min_version, validate
 
+try:
+    from reluscope import stores
+except ValueError as error:  # Python runs without assertions
+    raise SystemExit(f"{error}")
+
 from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
