@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from reluscope import figures, paths, stores
+from reluscope import PatternRecorder, figures, paths, stores
 from reluscope.checkpoints import open_weights
 from reluscope.counts import open_counts
 from reluscope.data import load
@@ -88,6 +88,19 @@ def test_counts_are_those_of_plain_hooks_and_numpy(folder: Path, counted: list[s
             assert dict(zip(keys, number.tolist(), strict=True)) == dict(
                 zip(ours.keys.tolist(), ours.counts.tolist(), strict=True)
             )
+
+
+def test_stores_tell_the_number_of_threads(folder: Path, counted: list[str], tmp_path: Path) -> None:
+    """It decides bits that lie at 0."""
+    assert open_weights(folder / "weights.zarr").attributes["threads"] == 1
+    assert {open_counts(store).attributes["threads"] for store in counted} == {1}
+    torch.set_num_threads(2)
+    try:
+        with PatternRecorder(torch.nn.ReLU(), torch.ones(3, 4), tmp_path / "c.zarr") as recorder:
+            recorder.record(0)
+    finally:
+        torch.set_num_threads(1)
+    assert open_counts(tmp_path / "c.zarr").attributes["threads"] == 2
 
 
 def test_a_measure_gets_what_its_parameters_ask_for(counted: list[str]) -> None:
