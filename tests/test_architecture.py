@@ -14,7 +14,7 @@ import reluscope
 PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
-    ["files", "guarded_torchvision", "heap", "hints", "paths", "patterns", "sources"],
+    ["compiling", "files", "guarded_torchvision", "heap", "hints", "paths", "patterns", "sources"],
     ["imports", "preactivations", "schedule", "source_digest", "stores"],
     ["data", "networks", "series", "verification"],
     ["checkpoint_files", "checkpoints", "counting", "counts", "measures", "figures"],

@@ -6,6 +6,7 @@ NumPy only, so that measuring and drawing never import torch.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Never
 
@@ -136,6 +137,8 @@ class PatternCounts:
         classes: how often each occurs in each class, where labels were counted and these counts asked for; else None.
         shuffled_joint_entropy: of the patterns and labels that were shuffled over the images, in bits; None where
             none were.
+        num_nan: how many of the layer's pre-activations, positions x channels of all images, were NaN: their bits are
+            0, and say nothing of the network. None in a store that was made when they were not counted.
     """
 
     layer_name: str
@@ -148,6 +151,7 @@ class PatternCounts:
     bit: str = "input > 0"
     classes: ClassCounts | None = field(default=None, kw_only=True)
     shuffled_joint_entropy: float | None = field(default=None, kw_only=True)
+    num_nan: int | None = field(default=0, kw_only=True)
 
     one_in: ClassVar[int] = 1  # all of pattern space is kept
 
@@ -183,7 +187,7 @@ class PatternCounts:
         return entropy_of(self.narrow_counts)
 
     def of_class(self, label: int) -> PatternCounts:
-        """The patterns of one class's images.
+        """The patterns of one class's images; `num_nan` stays that of all images.
 
         Raises:
             ValueError: there are no counts per class, or no such class.
@@ -217,7 +221,8 @@ class PatternCounts:
         sample = replace(
             self, keys=self.keys[kept], counts=self.counts[kept], classes=None, shuffled_joint_entropy=None
         )
-        return SampledCounts(sample, one_in, self.num_positions, self.num_distinct, self.largest_count, self.entropy)
+        of_all = self.num_positions, self.num_distinct, self.largest_count, self.entropy
+        return SampledCounts(sample, one_in, *of_all, num_nan=self.num_nan)
 
     def __repr__(self) -> str:
         return (
@@ -240,6 +245,7 @@ class SampledCounts:
         num_distinct: distinct patterns, in the sample or not.
         largest_count: how often the most frequent pattern occurs, in the sample or not.
         entropy: of all patterns, in bits.
+        num_nan: of all pre-activations of the layer, those that were NaN; as that of `PatternCounts`.
     """
 
     sample: PatternCounts
@@ -248,6 +254,7 @@ class SampledCounts:
     num_distinct: int
     largest_count: int
     entropy: float
+    num_nan: int | None = field(default=0, kw_only=True)
 
     @property
     def layer_name(self) -> str:
@@ -301,6 +308,19 @@ class SampledCounts:
 
 Counts = PatternCounts | SampledCounts
 """What a measure takes that stands a sample, because it asks for no `keys` and `counts` of all patterns."""
+
+
+_FEW_LAYERS = 3  # named in one line
+
+
+def nan_told(layers: Iterable[Counts]) -> str | None:
+    """One line on the layers that have pre-activations that are NaN; None where there are none."""
+    found = [f"{counts.layer_name} ({counts.num_nan:,})" for counts in layers if counts.num_nan]
+    if not found:
+        return None
+    more = f" and {len(found) - _FEW_LAYERS} more" if len(found) > _FEW_LAYERS else ""
+    named = f"layer{'s' if len(found) > 1 else ''} {', '.join(found[:_FEW_LAYERS])}{more}"
+    return f"pre-activations are NaN in {named}: their bits are 0, and say nothing of the network"
 
 
 def sample_share(one_in: int) -> str:

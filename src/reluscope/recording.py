@@ -140,7 +140,7 @@ class PatternRecorder:
                 "that begins at an earlier one calls rewind first"
             )
         with torch.autocast(device_of(self._network).type, enabled=False):
-            counts = count_patterns(self._network, self._images, **self._how)
+            counts = count_patterns(self._network, self._images, **self._how, step=int(step))
         kept = counts if self._one_in == 1 else [layer.sampled(self._one_in) for layer in counts]
         self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reluscope.sources import ROOT, absolute_module, module_files
+from reluscope.sources import ROOT, absolute_module, module_files, parse
 
 _ALL = "*"
 """Every definition of a file."""
@@ -117,7 +117,7 @@ class _File:
 @functools.cache
 def _parse(path: Path, modified: int) -> _File:
     """A file, parsed once until it is edited."""
-    tree = _WithoutDocstrings().visit(ast.parse(path.read_bytes(), str(path)))
+    tree = _WithoutDocstrings().visit(parse(path))
     file = _File({}, [], dict(_names_imported(tree, path)))
     for statement in (part for whole in tree.body for part in _split(whole)):
         names = list(_names_given(statement))

@@ -49,6 +49,18 @@ def module_files(module: str) -> list[Path]:
     return [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
 
 
+def parse(path: Path) -> ast.Module:
+    """A file's source.
+
+    Raises:
+        ValueError: it is no Python; one line that says where.
+    """
+    try:
+        return ast.parse(path.read_bytes(), str(path))
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
+
+
 def functions(path: Path) -> dict[str, Parameters]:
     """The top-level functions of a file and their parameters, in the order written."""
     return _functions(path, path.stat().st_mtime_ns)
@@ -56,7 +68,7 @@ def functions(path: Path) -> dict[str, Parameters]:
 
 @functools.cache
 def _functions(path: Path, modified: int) -> dict[str, Parameters]:
-    body = ast.parse(path.read_bytes(), str(path)).body
+    body = parse(path).body
     return {node.name: _parameters(node.args) for node in body if isinstance(node, ast.FunctionDef)}
 
 
@@ -77,7 +89,7 @@ def _imported_files(path: Path) -> Iterator[Path]:
 def _imports(path: Path, modified: int) -> list[tuple[str, str | None]]:
     """Every ``import module`` as (module, None), every ``from module import name`` as (module, name)."""
     found: list[tuple[str, str | None]] = []
-    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             found.extend((alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -40,6 +40,13 @@ class StoreError(ValueError):
     """A store is missing, unfinished, or not what it should be."""
 
 
+if not __debug__:  # zarr 3.1.6 takes node_type out of a group's metadata within an assertion
+    raise StoreError(
+        "Python runs without assertions (PYTHONOPTIMIZE is set, or -O was given), without which zarr cannot read its "
+        "stores; start again with them"
+    )
+
+
 def create_group(path: Path, attributes: Mapping[str, Any]) -> zarr.Group:
     """Create an empty store whose files survive kills and power loss; what lay at `path` is deleted.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,11 @@ import torch
 import xarray
 
 from reluscope import PatternRecorder, build_network, cli, measures, open_counts, paths
+from reluscope.patterns import PatternCounts
 from reluscope.series import open_series
 from reluscope.stages.measuring import measure_run
-from reluscope.study import MeasureSpec
+from reluscope.stages.training import train_run
+from reluscope.study import MeasureSpec, Study
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +150,47 @@ def test_info_says_what_is_there_finished_or_not(counts: Path, tmp_path: Path, c
     assert "expected a store or a folder with stores" in capsys.readouterr().err
 
 
+def test_info_says_how_far_unfinished_stores_are(tmp_path: Path, monkeypatch, capsys) -> None:
+    """Of a training what a restart would go on from; of a shard also how many steps it will have."""
+    from reluscope.checkpoints import writer as weights_writer
+    from reluscope.counts import CountsWriter
+
+    class StopError(Exception):
+        pass
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights_writer, "BLOCK_STEPS", 2)
+    methods = {"stepwise": {"epochs": 3, "batch_size": 20}}
+    config = {"study": "s", "data": {"name": "digits", "images": 60}, "methods": methods}
+    run = Study.from_config({**config, "runs": {"a": {"network": "resnet8"}}}).runs["a-seed0"]
+    append, dumped = weights_writer.WeightsWriter.append, []
+
+    def stopped(writer: weights_writer.WeightsWriter, *given: object) -> None:
+        if writer._num_dumped == dumped[-1]:
+            raise StopError
+        append(writer, *given)
+
+    monkeypatch.setattr(weights_writer.WeightsWriter, "append", stopped)
+    for number, expected in ((1, "nothing saved"), (7, "6 steps, 0 to 5, of 10")):
+        dumped.append(number)
+        with pytest.raises(StopError):
+            train_run(run, "w.zarr", study="s", threads=1)
+        assert cli.main(["info", "."]) == 0
+        assert f"  so far {expected}\n" in capsys.readouterr().out
+    writer = CountsWriter(
+        Path("c.partial"), Path("c.zarr"), {"steps": [0, 3, 9]}, source=Path("w.partial/weights.zarr")
+    )
+    for step in (0, 3):
+        writer.append(step, 0.0, [PatternCounts("a", np.zeros(1, np.uint16), np.ones(1, np.int64), 3)])
+    writer.save()
+    assert cli.main(["info", "c.partial"]) == 0
+    assert "  so far 2 steps, 0 to 3, of 3\n" in capsys.readouterr().out
+    for damaged in ("c.partial/state.json", "w.partial/state.pt"):
+        Path(damaged).write_bytes(b"{}")
+        assert cli.main(["info", str(Path(damaged).parent)]) == 0
+        assert f"  so far unknown: {damaged} cannot be read (" in capsys.readouterr().out
+
+
 def test_info_of_a_measure_names_its_options_but_not_every_layer(counts: Path, tmp_path: Path, capsys) -> None:
     command = ["measure", str(counts), "--measure", "occupancy", "--option", "slots=5000", "--output"]
     assert cli.main([*command, str(tmp_path / "o.zarr")]) == 0
@@ -171,6 +215,24 @@ def test_a_real_process_measures_and_draws(counts: Path, tmp_path: Path) -> None
         [*program, "plot", "e.png", "--output", "f.png"], cwd=tmp_path, capture_output=True, text=True
     )
     assert (failed.returncode, failed.stderr.count("\n"), failed.stdout) == (2, 1, "")
+
+
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_a_python_without_assertions_is_told_in_one_line_at_the_start(counts: Path, tmp_path: Path, level: str) -> None:
+    """Zarr reads no group then; counting, which needs none, goes on."""
+    environment = {**os.environ, "PYTHONOPTIMIZE": level}
+
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    for arguments in (["info", str(counts)], ["measure", str(counts), "--measure", "entropy", "--output", "e.zarr"]):
+        done = run(f"import sys; from reluscope.cli import main; sys.exit(main({arguments}))")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert "Python runs without assertions (PYTHONOPTIMIZE is set, or -O was given), without which" in done.stderr
+    assert run("from reluscope import PatternRecorder").stderr.splitlines()[-1].startswith("reluscope.stores.StoreErr")
+    code = "import torch, reluscope; print(reluscope.count_patterns(torch.nn.ReLU(), torch.ones(3, 4))[0].keys)"
+    assert run(code).stdout == "[15]\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["measure", "--help"], ["plot", "--help"], ["info", "--help"]])

@@ -79,6 +79,22 @@ def test_it_counts_what_count_patterns_counts(folder: Path) -> None:
     assert (folder / "counts.manifest.csv").read_text().count("saved/epoch_") == 2
 
 
+@pytest.mark.filterwarnings("default:step 20")
+def test_nan_is_said_in_one_line_for_each_step(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At step 20 a weight is NaN; at step 0 none is."""
+    state = torch.load("saved/epoch_20.pt", weights_only=True)
+    state["model"]["0.weight"][1, 0, 0, 0] = torch.nan
+    torch.save(state, "saved/epoch_20.pt")
+    assert cli.main([*COUNT, "--output", "a.zarr", "saved"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    of_one_channel = 11 * 4 * 4
+    assert said == [
+        f"step 20: pre-activations are NaN in layer 2 ({of_one_channel}): their bits are 0, and say nothing of the "
+        "network"
+    ]
+    assert open_counts("a.zarr").num_nan.tolist() == [[0], [of_one_channel]]
+
+
 def test_a_folder_and_steps_from_the_files(folder: Path) -> None:
     assert cli.main([*COUNT, "--step-field", "global_step", "--output", "a.zarr", "saved"]) == 0
     assert open_counts("a.zarr").steps.tolist() == [1, 21]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reluscope.counting import compiled
 from reluscope.counting import engines as engines_module
-from reluscope.counting.engines import ENGINES, counter_type
+from reluscope.counting.engines import ENGINES, Counter, counter_type
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.patterns import channel_words, key_dtype
 
@@ -32,15 +32,21 @@ def rows_of(tensor: Tensor) -> NDArray[np.bool_]:
     return values.reshape(-1, tensor.shape[1]) > 0
 
 
-def counted(engine: str, tensors: list[Tensor], buffer_bytes: int = 1 << 20) -> tuple[list[int], list[int]]:
+def filled(engine: str, tensors: list[Tensor], buffer_bytes: int = 1 << 20) -> Counter:
     num_channels, device = tensors[0].shape[1], DEVICES.get(engine, CPU)
     buffers = KeyBuffers(len(tensors), buffer_bytes)
     counter = counter_type(engine, device)(num_channels, device, buffers)
     for tensor in tensors:
         counter.add(tensor.to(device))
         buffers.end_batch()
+    return counter
+
+
+def counted(engine: str, tensors: list[Tensor], buffer_bytes: int = 1 << 20) -> tuple[list[int], list[int]]:
+    counter = filled(engine, tensors, buffer_bytes)
+    assert counter.num_nan == sum(int(np.isnan(tensor.double().numpy()).sum()) for tensor in tensors)
     keys, counts = counter.result()
-    assert keys.dtype == key_dtype(num_channels)
+    assert keys.dtype == key_dtype(tensors[0].shape[1])
     assert counts.dtype == np.int64
     assert (keys[1:] > keys[:-1]).all()
     return keys.tolist(), counts.tolist()
@@ -153,6 +159,42 @@ def test_hand_computed(engine: str) -> None:
     nan = float("nan")
     tensor = torch.tensor([[1.0, -1.0, 2.0], [0.0, -0.0, nan], [1e-30, -3.0, 5.0], [-1.0, 4.0, 0.0]])
     assert counted(engine, [tensor]) == ([0b000, 0b010, 0b101], [1, 1, 2])
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 16, 3, 3), (2, 20, 5, 7), (1, 70, 33, 32)])
+def test_every_nan_is_counted_wherever_it_is(engine: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """In either memory format, at any place, and beside infinities of both signs, whose sum is NaN too."""
+    if engine == "triton" and (dtype != torch.float32 or shape[1] == 70):
+        pytest.skip("slow in Triton's interpreter")
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    values.view(-1)[[1, 4]] = torch.tensor([torch.inf, -torch.inf], dtype=dtype)
+    last = values.numel() - 1
+    for places in ([], [0], [last], [2, last // 2, last - 1], range(last + 1)):
+        given = values.clone()
+        given.view(-1)[list(places)] = torch.nan
+        formats = [given]
+        if given.ndim == 4:
+            formats.append(given.contiguous(memory_format=torch.channels_last))
+        for tensor in formats:
+            assert filled(engine, [values, tensor, tensor]).num_nan == 2 * len(places)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_threads_count_nan_together(num_threads: int) -> None:
+    torch.set_num_threads(num_threads)
+    try:
+        values = torch.where(torch.rand(40, 24, 16, 16) < 0.1, torch.nan, 1.0)
+        assert filled("numba", [values]).num_nan == int(values.isnan().sum())
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_whole_numbers_are_never_nan(engine: str, dtype: torch.dtype) -> None:
+    assert filled(engine, [torch.tensor([[0, 1, 255]]).to(dtype)]).num_nan == 0
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)

@@ -23,7 +23,10 @@ def counts_of(step: int) -> list[PatternCounts]:
         )
         drawn[0] = top
         keys, counts = np.unique(drawn, return_counts=True)
-        made.append(PatternCounts(name, keys.astype(key_dtype(channels)), counts, channels, height, width))
+        num_nan = step % 7 * len(made)  # of some layers at some steps
+        made.append(
+            PatternCounts(name, keys.astype(key_dtype(channels)), counts, channels, height, width, num_nan=num_nan)
+        )
     return made
 
 
@@ -49,12 +52,8 @@ def write(folder: Path, steps: list[int], counts_of=counts_of, **attributes) -> 
 
 
 def assert_same(one: PatternCounts, other: PatternCounts) -> None:
-    assert (one.layer_name, one.num_channels, one.height, one.width) == (
-        other.layer_name,
-        other.num_channels,
-        other.height,
-        other.width,
-    )
+    for name in ("layer_name", "num_channels", "height", "width", "num_nan"):
+        assert getattr(one, name) == getattr(other, name), name
     assert one.keys.dtype == other.keys.dtype
     assert one.counts.dtype == np.int64
     np.testing.assert_array_equal(one.keys, other.keys)

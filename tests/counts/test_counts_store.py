@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,27 @@ def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path
     assert before == (1, "input > 0")
 
 
+@pytest.mark.parametrize("made", [counts_of, sampled_counts_of])
+def test_nan_is_kept_by_step_and_layer_and_unknown_in_stores_made_before(tmp_path: Path, made) -> None:
+    """One shard of the run is as earlier versions wrote it."""
+    about = {"sample": "1/16"} if made is sampled_counts_of else {}
+    early, late = write(tmp_path, [0, 3], made, **about), write(tmp_path, [100, 110], made, **about)
+    assert xarray.open_zarr(early).num_nan.dims == ("step", "layer")
+    shutil.rmtree(early / "num_nan")
+    metadata = json.loads((early / "zarr.json").read_text())
+    del metadata["consolidated_metadata"]["metadata"]["num_nan"]
+    (early / "zarr.json").write_text(json.dumps(metadata))
+    store = open_counts(early, late)
+    known = [[counts.num_nan for counts in made(step)] for step in (100, 110)]
+    assert known == [[0, 2, 4, 6], [0, 5, 10, 15]]
+    np.testing.assert_array_equal(store.num_nan, [[-1] * 4, [-1] * 4, *known])
+    for layer in range(4):
+        expected = [None, None, *(row[layer] for row in known)]
+        assert [counts.num_nan for counts in store.over_time(layer)] == expected
+        assert [store.at(index, layer).num_nan for index in range(4)] == expected
+        assert [counts.sample.num_nan for counts in store.over_time(layer)] == expected
+
+
 @pytest.mark.parametrize("read_at_a_time", [1, 5_000, 1 << 23])
 def test_shards_read_as_one_run(tmp_path: Path, monkeypatch, read_at_a_time: int) -> None:
     monkeypatch.setattr(store_module, "READ_PATTERNS", read_at_a_time)
@@ -58,7 +80,7 @@ def test_shards_read_as_one_run(tmp_path: Path, monkeypatch, read_at_a_time: int
 def assert_same_sample(one: Counts, other: Counts) -> None:
     assert isinstance(one, SampledCounts)
     assert_same(one.sample, other.sample)
-    for name in ("one_in", "num_positions", "num_distinct", "largest_count", "entropy"):
+    for name in ("one_in", "num_positions", "num_distinct", "largest_count", "entropy", "num_nan"):
         assert getattr(one, name) == getattr(other, name), name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,24 @@ def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, m
     store.finish()
     assert bytes_below(tmp_path / "killed" / "00000000.zarr") == bytes_below(whole)
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == ["00000000.zarr", "weights"]
+
+
+def test_work_of_an_earlier_version_goes_on_and_knows_no_nan_of_its_steps(tmp_path: Path) -> None:
+    store = writer(tmp_path, [0, 1, 5])
+    store.append(0, 0.0, counts_of(0))
+    store.save()
+    store.close()
+    state = tmp_path / "00000000.partial/state.json"
+    before = json.loads(state.read_text())
+    for layer in before["layers"]:
+        del layer["num_nan"]
+    state.write_text(json.dumps(before))
+    store = writer(tmp_path, [0, 1, 5])
+    assert store.steps == [0]
+    for step in (1, 5):
+        store.append(step, step / 12, counts_of(step))
+    store.finish()
+    assert open_counts(tmp_path / "00000000.zarr").num_nan.tolist() == [[-1] * 4, [0, 1, 2, 3], [0, 5, 10, 15]]
 
 
 @pytest.mark.parametrize("array", ["keys", "counts"])

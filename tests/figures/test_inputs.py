@@ -26,6 +26,16 @@ def test_the_mean_over_seeds() -> None:
     np.testing.assert_array_equal(mean_over_seeds(SEEDS[1:2]).values, SEEDS[1].values)
 
 
+def test_the_standard_error_of_the_mean_is_that_of_all_seeds() -> None:
+    """Of independent ones the root of the sum of squares over their number: sqrt(3^2 + 4^2) / 2; exact ones add 0."""
+    errors = [np.array([[3.0, 0], [1, 0]]), np.array([[4.0, 0], [0, np.nan]])]
+    one, two = (dataclasses.replace(s, standard_error=e) for s, e in zip(SEEDS, errors, strict=False))
+    np.testing.assert_array_equal(mean_over_seeds([one, two]).standard_error, [[2.5, 0], [0.5, np.nan]])
+    np.testing.assert_array_equal(mean_over_seeds([SEEDS[1], one]).standard_error, [[1.5, 0], [0.5, 0]])
+    np.testing.assert_array_equal(mean_over_seeds([two]).standard_error, errors[1])
+    assert mean_over_seeds(SEEDS).standard_error is None
+
+
 def test_the_deviation_over_seeds_is_that_of_a_sample() -> None:
     deviation = deviation_over_seeds(SEEDS)
     assert deviation is not None
@@ -40,6 +50,11 @@ def test_the_deviation_over_seeds_is_that_of_a_sample() -> None:
         (series([[1, 5]]), "the same step, but got 2 from 0 to 1 and 1 from 0 to 0"),
         (dataclasses.replace(SEEDS[0], layer_name=["a", "c"]), "the same layer_name, but got 2 from a to b and 2 fr"),
         (dataclasses.replace(SEEDS[0], measure="occupancy"), "the same measure, but got entropy and occupancy"),
+        (
+            dataclasses.replace(SEEDS[0], stage=np.array([0, 0])),
+            "the same stage, but got 2 from 0 to 1 and 2 from 0",
+        ),
+        (dataclasses.replace(SEEDS[0], class_name=["cat"]), "the same class_name, but got none and 1 from cat to cat"),
     ],
 )
 def test_seeds_that_differ_are_refused(other: MeasureSeries, message: str) -> None:

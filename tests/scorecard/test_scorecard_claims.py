@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scorecard_runs import CIFAR10, DIGITS, line, networks, run
+from scorecard_runs import CIFAR10, DIGITS, layers, line, networks, run
 
 from reluscope.scorecard import Setting
 from reluscope.scorecard.claims import about, about_tenth, whole_percent
@@ -111,3 +111,15 @@ def test_the_paper_s_setting(network: dict, method: dict, data: dict, expected: 
 def test_tolerances(agrees: object, inside: tuple[float, float], outside: tuple[float, float]) -> None:
     assert [agrees([value]) for value in (*inside, *outside)] == [True, True, False, False]
     assert not agrees([inside[0]], [outside[0]])  # every setting must
+
+
+def test_nan_neither_agrees_nor_differs() -> None:
+    """As where pre-activations were NaN, at one layer: another seed decides, or none does."""
+    of_nan = {0: 0.8, 8: layers(0.7, layer3=float("nan"))}
+    seeds = [run("resnet", seed=0, relative_entropy=of_nan), run("resnet", seed=1, relative_entropy=FALLS)]
+    assert "resnet-stepwise-relu (cifar10, 200 epochs; seed 1; steps 0, 8)" in line("8d", [*OTHERS, *seeds]).where
+    found = line("8d", [*OTHERS, seeds[0]])
+    assert (found.agrees, found.ours) == ("not in this study", "")
+    assert found.where == "resnet-stepwise-relu-seed0: relative_entropy: NaN where the claim looks"
+    shares = [run("resnet", relative_entropy={0: float("nan"), 8: float("nan"), 40: float("nan")})]
+    assert {line(number, shares).agrees for number in ("8a", "8b", "10a")} == {"not in this study"}

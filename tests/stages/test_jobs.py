@@ -36,6 +36,25 @@ def test_a_second_start_keeps_the_log_of_the_first(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().split() == ["one", "two"]
 
 
+def test_the_first_of_the_packages_warnings_is_a_line_on_the_terminal_too(tmp_path: Path) -> None:
+    """And a line of the log, as all of them are; others' warnings stay in the log as they are."""
+    body = (
+        "import torch, warnings; from torch import nn; from reluscope import PatternRecorder\n"
+        "    network, images = nn.Sequential(nn.Linear(1, 2), nn.ReLU()), torch.full((3, 1), torch.nan)\n"
+        "    warnings.warn('another')\n"
+        "    with PatternRecorder(network, images, 'c.zarr') as recorder: recorder.record(4); recorder.record(9)"
+    )
+    code = f"from reluscope.stages.jobs import logged\nwith logged('results/logs/count/r/0-9.log'):\n    {body}\n"
+    (tmp_path / "results/logs/count/r").mkdir(parents=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    told = "pre-activations are NaN in layer 1 (6): their bits are 0, and say nothing of the network"
+    assert done.stderr == f"count/r/0-9: step 4: {told}\n"
+    log = (tmp_path / "results/logs/count/r/0-9.log").read_text().splitlines()
+    assert [line for line in log if "another" not in line] == [f"step 4: {told}", f"step 9: {told}"]
+    assert next(line for line in log if "another" in line).endswith("UserWarning: another")
+
+
 def test_a_long_job_says_how_far_it_is(tmp_path: Path) -> None:
     """The log's last line, once it has changed, and not the one that an earlier start left."""
     log = tmp_path / "results/logs/count/run/0-9.log"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from reluscope import figures, paths, stores
+from reluscope import PatternRecorder, figures, paths, stores
 from reluscope.checkpoints import open_weights
 from reluscope.counts import open_counts
 from reluscope.data import load
@@ -88,6 +88,19 @@ def test_counts_are_those_of_plain_hooks_and_numpy(folder: Path, counted: list[s
             assert dict(zip(keys, number.tolist(), strict=True)) == dict(
                 zip(ours.keys.tolist(), ours.counts.tolist(), strict=True)
             )
+
+
+def test_stores_tell_the_number_of_threads(folder: Path, counted: list[str], tmp_path: Path) -> None:
+    """It decides bits that lie at 0."""
+    assert open_weights(folder / "weights.zarr").attributes["threads"] == 1
+    assert {open_counts(store).attributes["threads"] for store in counted} == {1}
+    torch.set_num_threads(2)
+    try:
+        with PatternRecorder(torch.nn.ReLU(), torch.ones(3, 4), tmp_path / "c.zarr") as recorder:
+            recorder.record(0)
+    finally:
+        torch.set_num_threads(1)
+    assert open_counts(tmp_path / "c.zarr").attributes["threads"] == 2
 
 
 def test_a_measure_gets_what_its_parameters_ask_for(counted: list[str]) -> None:
@@ -175,6 +188,30 @@ def test_a_figure_takes_its_own_steps(counted: list[str]) -> None:
     shown = at_steps(series, np.array([1, 4]))
     assert (shown.step.tolist(), shown.epoch.tolist()) == ([1, 4], [0.25, 1.0])
     np.testing.assert_array_equal(shown.values, series.values[[1, 4]])
+
+
+@pytest.mark.parametrize("steps", [[2], [1, 2], [0, 5], [-1, 0]])
+def test_a_figure_takes_no_neighbour_of_a_step_that_is_not_there(counted: list[str], steps: list[int]) -> None:
+    series = compute([MeasureSpec("entropy", {}, STEPS[[0, 1, 3, 4]])], open_counts(*counted))[0]
+    missing = next(step for step in steps if step not in (0, 1, 3, 4))
+    with pytest.raises(ValueError, match=rf"expected entropy at step {missing} too, but it was measured at 4 steps"):
+        at_steps(series, np.array(steps))
+
+
+def test_a_figure_names_the_store_that_lacks_a_step(counted: list[str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    figures_ = {"f": {"runs": ["a"], "measures": ["entropy"], "steps": {"every": 1}}}
+    study = Study.from_config({**CONFIG, "figures": figures_})
+    entropy = compute([MeasureSpec("entropy", {}, STEPS[1:])], open_counts(*counted))[0]
+    write_series(entropy, Path(paths.measure("a-seed0", "entropy")), {})
+    with pytest.raises(ValueError, match=r"runs/a-seed0/measures/entropy\.zarr: expected entropy at step 0 too"):
+        draw_figure(study, "f", ["f.png"])
+    assert not (tmp_path / "f.png").exists()
+
+
+def test_a_step_that_was_not_counted_is_not_left_out_of_a_measure(counted: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"entropy: expected counts of step 7, but they are of CountsStore\(5 steps"):
+        compute([MeasureSpec("entropy", {}, np.array([0, 7]))], open_counts(*counted))
 
 
 def test_a_figure_is_drawn_from_the_stores_of_all_its_seeds(

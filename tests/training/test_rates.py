@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+import warnings
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.optim import lr_scheduler
 
-from reluscope.training.methods import METHODS, method_from_config
+from reluscope.training.methods import METHODS, Cyclic, Method, OneCycle, Stepwise, method_from_config
 from reluscope.training.rates import rates
 
 
@@ -61,3 +67,68 @@ def test_trainings_of_any_length(name: str, warmup: float) -> None:
         assert table.learning_rate.shape == table.momentum.shape == (num_steps,)
         assert (table.learning_rate > 0).all()
         assert (table.learning_rate <= method.learning_rate * (1 + 1e-9)).all()
+
+
+def torchs(method: Method, num_steps: int) -> np.ndarray:
+    """Learning rates and momenta as torch's own schedulers set them, [2, step]."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=method.learning_rate, momentum=method.momentum)
+    momenta = {"base_momentum": getattr(method, "min_momentum", 0.0), "max_momentum": method.momentum}
+    scheduler: Any
+    if isinstance(method, Stepwise):
+        drops = [round(share * num_steps) for share in method.milestones]
+        scheduler = lr_scheduler.MultiStepLR(optimizer, drops, gamma=method.decay)
+    elif isinstance(method, Cyclic):
+        rise: Any = num_steps / (2 * method.cycles)
+        ends = {"base_lr": method.min_learning_rate, "max_lr": method.learning_rate, "mode": "triangular2"}
+        scheduler = lr_scheduler.CyclicLR(optimizer, step_size_up=rise, **ends, **momenta)
+    else:
+        assert isinstance(method, OneCycle)
+        length = max(num_steps, 2)
+        warmup = min(max(method.warmup, 1.5 / length), 1.0 - 0.5 / length)
+        ends = {"div_factor": method.div_factor, "final_div_factor": method.final_div_factor, "pct_start": warmup}
+        scheduler = lr_scheduler.OneCycleLR(optimizer, method.learning_rate, length, **ends, **momenta)
+    table = []
+    for _ in range(num_steps):
+        table.append([float(optimizer.param_groups[0][name]) for name in ("lr", "momentum")])
+        optimizer.step()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # beyond the end
+            if len(table) < num_steps:
+                scheduler.step()
+    return np.array(table).T
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in METHODS),
+        ("stepwise", {"milestones": [0.001, 0.3, 0.3, 0.301], "decay": 0.3}),
+        ("stepwise", {"milestones": []}),
+        ("cyclic", {"cycles": 3}),
+        ("cyclic", {"cycles": 7, "min_learning_rate": 0.05}),
+        *(("one_cycle", {"warmup": share}) for share in (0.0, 0.37, 1.0)),
+    ],
+)
+def test_every_bit_is_that_of_torchs_schedulers(name: str, settings: dict[str, Any]) -> None:
+    method = method_from_config(name, settings)
+    for num_steps in (*range(1, 14), 100, 333, 1000):
+        ours = rates(method, num_steps)
+        np.testing.assert_array_equal(np.stack([ours.learning_rate, ours.momentum]), torchs(method, num_steps))
+
+
+def test_no_training_or_count_waits_for_torchs_compiler(tmp_path) -> None:
+    """Neither imports it, as the construction of any of torch's optimizers does."""
+    script = """
+import sys
+from reluscope.stages.counting import count_shard
+from reluscope.stages.training import train_run
+from reluscope.study import Study
+methods = {name: {"epochs": 1, "batch_size": 20} for name in ("stepwise", "cyclic", "one_cycle")}
+runs = {name: {"network": "resnet8", "method": name} for name in methods}
+config = {"study": "s", "data": {"name": "digits", "images": 40}, "methods": methods, "runs": runs}
+for run in Study.from_config(config).runs.values():
+    train_run(run, f"{run.name}.zarr", study="s", threads=1)
+    count_shard(run, next(iter(run.shards)), f"{run.name}.zarr", f"{run.name}-counts.zarr", threads=1)
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False).returncode == 0

@@ -106,6 +106,7 @@ CHANGES = {
     "one more measure": Change(
         configure("entropy: {}", "entropy: {}\n  appeared: {}"), measures(*RUNS, names=["appeared"])
     ),
+    "NaN kept": Change(configure("scorecard: true", "scorecard: true\nkeep_nan: true"), measures(*RUNS) | FIGURE),
     "batch size of the counting": Change(
         configure("batch_size: 50, steps", "batch_size: 20, steps"), from_counting(*RUNS)
     ),

@@ -143,6 +143,42 @@ def test_another_study_is_planned_beside_finished_results(clone: Clone) -> None:
     assert "made" not in printed.split("100%")[-1]
 
 
+def test_a_python_without_assertions_stops_in_one_line(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    stopped = clone.snakemake("--dry-run")
+    assert stopped.returncode != 0
+    assert "Python runs without assertions (PYTHONOPTIMIZE is set, or -O was given)" in stopped.stdout
+    assert "Traceback" not in stopped.stdout
+    assert "File " not in stopped.stdout
+
+
+def test_a_folder_named_plan_is_checked_like_any_other(clone: Clone) -> None:
+    """Only the target of that name reads no results."""
+    (clone.folder / "plan").mkdir()
+    shutil.move(clone.folder / "results", clone.folder / "plan/results")
+    clone.edit("config.yaml", "study: tiny", "study: other")
+    for arguments in (["--directory", "plan"], ["--directory", "plan", "--", "plan", "all"]):
+        stopped = clone.snakemake(*arguments)
+        assert stopped.returncode != 0
+        assert "belongs to the study 'tiny', but the config is 'other'" in stopped.stdout
+    assert "What the study 'other' costs" in clone.run("--directory", "plan", "plan")
+
+
+def test_what_snakemake_remembers_of_long_names_is_found(clone: Clone) -> None:
+    """Its records of them are longer than a file's name may be, and lie in folders."""
+    name = "long-" * 30 + "run"
+    run = f"results/runs/{name}-seed0"
+    clone.configure(CONFIG.replace("\nmeasures:", f"\n  {name}: {{network: resnet8}}\nmeasures:"))
+    made = [f"{run}/weights.zarr", f"{run}/counts/00000000-00000002.zarr"]
+    clone.run(*made)
+    clone.edit("config.yaml", "batch_size: 50, steps", "batch_size: 20, steps")
+    assert clone.planned(*made) >= {made[1].removeprefix("results/")}
+    shutil.rmtree(clone.folder / ".snakemake")
+    stopped = clone.snakemake("--dry-run", *made)
+    assert stopped.returncode != 0
+    assert "was made with batch_size: 50, but now it is 20" in stopped.stdout
+
+
 def test_the_scorecard_waits_for_the_measures_it_reads(clone: Clone) -> None:
     """Claims are about networks of depth 20, of which the tiny study has none."""
     assert not [made for made in clone.planned("--forceall", "results/scorecard.csv") if "/measures/" in made]

@@ -1,12 +1,19 @@
 # What all rules share: the study, checked before anything runs, and the names of its files.
 import base64
+import os
 import shutil
 import sys
 import time
 from pathlib import Path
 
 import yaml
+from snakemake.cli import get_argument_parser
 from snakemake.utils import min_version, validate
+
+try:
+    from reluscope import stores
+except ValueError as error:  # Python runs without assertions
+    raise SystemExit(f"{error}")
 
 from reluscope import figures as drawing
 from reluscope import measures as measuring
@@ -48,8 +55,21 @@ if workflow.storage_settings.default_storage_provider == "fs":
 
 def remembered(store):
     """Whether Snakemake remembers how a store was made, and so makes it again by itself when its settings change."""
+    folder = Path(".snakemake/metadata")
+    if not folder.is_dir():
+        return False
+    # as Snakemake does: in folders, where it is longer than a file's name may be
+    length = (os.pathconf(folder, "PC_NAME_MAX") if os.name == "posix" else 0) or 255
     record = base64.urlsafe_b64encode(store.encode()).decode()
-    return (Path(".snakemake/metadata") / record).is_file()
+    parts = [record[i : i + length - 1] for i in range(0, len(record), length - 1)]
+    return folder.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1]).is_file()
+
+
+def is_for_plan():
+    """Whether the plan is all that this run of the workflow is to make."""
+    if "plan" not in sys.argv:
+        return False
+    return set(get_argument_parser().parse_args().targets) == {"plan"}
 
 
 try:
@@ -59,7 +79,7 @@ try:
     # only the first process looks for files: a cluster's jobs take them as it found them
     study = Study.from_config(config, files_as_listed=not workflow.is_main_process)
     runs_of_files = [run for run in study.runs.values() if not run.is_trained]
-    if "plan" not in sys.argv:  # which reads no results, and may be of another study
+    if not is_for_plan():  # which reads no results, and may be of another study
         check_results(study, remembered, results_above)
     if workflow.is_main_process:
         for run in runs_of_files:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from reluscope.cli import count, info, measure, plot, verify
+from reluscope.stages.jobs import warnings_in_one_line
 
 _COMMANDS = {"count": count, "measure": measure, "plot": plot, "info": info, "verify": verify}
 
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return _COMMANDS[options.command].run(options)
+        with warnings_in_one_line():
+            return _COMMANDS[options.command].run(options)
     except KeyboardInterrupt:
         print(f"reluscope {options.command}: interrupted", file=sys.stderr)
         return 130

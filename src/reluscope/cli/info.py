@@ -67,11 +67,43 @@ def _described(store: Path) -> Iterator[str]:
         yield f"  {', '.join(said)}"
     if finished:
         yield from _contents(store, attributes["kind"])
-    elif (state := store.parent / "state.json").is_file():
-        steps = json.loads(state.read_text())["steps"]
-        yield f"  so far {_steps(steps)}"
+    elif attributes["kind"] in _SO_FAR:
+        yield f"  so far {_so_far(store, attributes)}"
     if versions := attributes.get("versions"):
         yield f"  {', '.join(f'{name} {version}' for name, version in versions.items())}"
+
+
+def _so_far(store: Path, attributes: dict[str, Any]) -> str:
+    """What of an unfinished store is saved, in words."""
+    name, read = _SO_FAR[attributes["kind"]]
+    state = store.parent / name
+    if not state.is_file():
+        return "nothing saved"
+    try:
+        steps, planned = read(store, state, attributes)
+    except Exception as error:  # whatever a damaged file makes its reader raise
+        return f"unknown: {state} cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
+    return _steps(steps) + (f", of {planned:,}" if planned is not None else "")
+
+
+def _counted_so_far(store: Path, state: Path, attributes: dict[str, Any]) -> tuple[list[int], int | None]:
+    """The steps that are saved, and how many there will be, where that is known."""
+    planned = attributes.get("steps")
+    return json.loads(state.read_text())["steps"], None if planned is None else len(planned)
+
+
+def _trained_so_far(store: Path, state: Path, attributes: dict[str, Any]) -> tuple[list[int], int | None]:
+    import torch
+
+    from reluscope import stores
+
+    steps = stores.read(stores.array_of(stores.reopen_group(store), "step")).tolist()
+    num_dumped = torch.load(state, weights_only=True, map_location="cpu", mmap=True)["num_dumped"]
+    return steps[:num_dumped], len(steps)
+
+
+_SO_FAR = {"counts": ("state.json", _counted_so_far), "weights": ("state.pt", _trained_so_far)}
+"""The file that says what of an unfinished store is saved, and what reads it."""
 
 
 def _short(value: Any) -> str:
@@ -98,8 +130,15 @@ def _contents(store: Path, kind: str) -> Iterator[str]:
         yield (
             f"  layer {layer:>3} {name}, stage {values['stage'][layer] + 1}: {values['num_channels'][layer]} channels, "
             f"{values['height'][layer]} x {values['width'][layer]}, {values['num_positions'][layer]:,} positions, "
-            f"{distinct[0]:,} to {distinct[-1]:,} distinct patterns"
+            f"{distinct[0]:,} to {distinct[-1]:,} distinct patterns{_nan_at(values, layer)}"
         )
+
+
+def _nan_at(values: dict[str, Any], layer: int) -> str:
+    """Where pre-activations of a layer were NaN, in words; nothing where none were, or none were counted."""
+    if "num_nan" not in values or not (found := values["num_nan"][:, layer] > 0).any():
+        return ""
+    return f", NaN at {_steps(values['step'][found].tolist())}"
 
 
 def _steps(steps: list[int]) -> str:

@@ -31,8 +31,12 @@ class _List(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from reluscope import measures
 
-        width = max(map(len, measures.names())) + 2
-        for measure in map(measures.find, measures.names()):
+        try:
+            found = [measures.find(name) for name in measures.names()]
+        except ValueError as error:  # of a measure that somebody writes
+            parser.exit(2, f"{parser.prog}: {error}\n")
+        width = max(len(measure.name) for measure in found) + 2
+        for measure in found:
             options = "".join(f"  [{name}={default}]" for name, default in measure.options.items())
             print(f"{measure.name:{width}}{measure.summary}{options}")
         parser.exit()
@@ -49,6 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an option of the measures that have it, as in a config; may be given again",
         dest="options",
+    )
+    parser.add_argument(
+        "--keep-nan",
+        action="store_true",
+        help="measure layers also where pre-activations were NaN; otherwise their measures are NaN there",
     )
     parser.add_argument("--output", required=True, type=Path, metavar="PATH", help="a store (.zarr), or a folder")
     parser.add_argument("--list", action=_List, nargs=0, help="list the measures with their options, and exit")
@@ -72,7 +81,9 @@ def run(options: argparse.Namespace) -> int:
     for output in outputs.values():
         if output.exists():
             raise stores.StoreError(f"--output: {output} is there already; choose another name, or delete it")
-    wanted = {str(output): MeasureSpec(name, given[name], counts.steps) for name, output in outputs.items()}
+    wanted = {
+        str(output): MeasureSpec(name, given[name], counts.steps, options.keep_nan) for name, output in outputs.items()
+    }
     measure_run(wanted, options.counts, progress=True)
     print(*wanted, sep="\n")
     return 0

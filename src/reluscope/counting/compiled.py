@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reluscope.compiling import compiled
 from reluscope.counting.packing import Keys, Packer
 from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
 from reluscope.patterns import ClassCounts, class_dtype, key_dtype
@@ -38,6 +38,10 @@ class NumbaCounter:
     def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
         values = preactivation.cpu()
         self._packer.pack(values, self._keys.room(values.numel() // self._num_channels, labels))
+
+    @property
+    def num_nan(self) -> int:
+        return int(self._packer.num_nan[0])
 
     def result(self) -> tuple[Keys, NDArray[np.int64]]:
         keys, counts = self._keys.result()
@@ -69,7 +73,7 @@ def _count_in_table(keys: Keys) -> Run:
     return distinct.astype(keys.dtype), table[distinct]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _tally(keys):  # type: ignore[no-untyped-def]
     """How often each of 65,536 keys occurs; two tables, so that equal neighbours do not wait for each other."""
     even, odd = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
@@ -94,7 +98,7 @@ def _count_dtype(total: int) -> type[np.unsignedinteger] | type[np.signedinteger
     return np.uint32 if total < 1 << 32 else np.int64
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _num_distinct(keys):  # type: ignore[no-untyped-def]
     """Of a sorted array."""
     num_distinct = min(len(keys), 1)
@@ -103,7 +107,7 @@ def _num_distinct(keys):  # type: ignore[no-untyped-def]
     return num_distinct
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _run_lengths(keys, distinct, counts):  # type: ignore[no-untyped-def]
     """The distinct keys of a sorted array, and how often each occurs."""
     if len(keys) == 0:
@@ -128,7 +132,7 @@ def _merge(first: Run, second: Run, total: int) -> Run:
     return keys, counts
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _merge_into(keys, counts, keys_a, counts_a, keys_b, counts_b):  # type: ignore[no-untyped-def]
     """Merges two runs without branching on the keys: no processor can predict which of two random ones is smaller."""
     a = b = num_distinct = 0
@@ -144,7 +148,7 @@ def _merge_into(keys, counts, keys_a, counts_a, keys_b, counts_b):  # type: igno
     return _append(keys, counts, num_distinct, keys_b[b:], counts_b[b:])
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _append(keys, counts, start, more_keys, more_counts):  # type: ignore[no-untyped-def]
     stop = start + len(more_keys)
     keys[start:stop] = more_keys
@@ -167,7 +171,7 @@ def _interleaved(runs: list[_Labelled]) -> _Labelled:
     return runs[0]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _interleave_into(keys, index, counts, keys_a, index_a, counts_a, keys_b, index_b, counts_b):  # type: ignore[no-untyped-def]
     """Merges two runs, those of `a` first where keys are equal; without branching on the keys, as `_merge_into`."""
     a = b = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,10 @@ from tqdm import tqdm
 from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.layout import Layout, for_engine, image_axes, layout_of
+from reluscope.counting.nan import count_nan
 from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
 from reluscope.heap import freed_memory_kept
-from reluscope.patterns import MOST_CLASSES, PatternCounts, entropy_of
+from reluscope.patterns import MOST_CLASSES, PatternCounts, entropy_of, nan_told
 from reluscope.preactivations import LayerChoice, Site, counting_mode, device_of, watched
 
 _SHUFFLE_SEED = 0x4C41424C  # any fixed number: labels are shuffled by it, once and for all
@@ -46,6 +48,7 @@ def count_patterns(
     buffer_bytes: int = BUFFER_BYTES,
     labels: Tensor | ArrayLike | None = None,
     shuffled_labels: bool = False,
+    step: int | None = None,
     progress: bool = False,
 ) -> list[PatternCounts]:
     """Counts the patterns that each layer of `network` shows over all images.
@@ -53,6 +56,9 @@ def count_patterns(
     The batches are images[0:batch_size] and so on in order, the last one as short as it comes. Batch-norm normalises
     each by its own statistics, so the batch partition is part of the result (Hartmann et al. 2021, section 3); the
     network is left exactly as found. Counts are exact; so are keys up to 64 channels (`reluscope.patterns`).
+
+    The bit of a pre-activation that is NaN is 0, which says nothing of the network: such values are counted too
+    (`PatternCounts.num_nan`), and a warning names their layers.
 
     Memory: what one forward pass takes, `buffer_bytes`, and up to about 40 bytes for each distinct pattern on the CPU
     (a key takes 2, 4 or 8, its count 4, and while two sorted runs are merged both and their union are there).
@@ -79,6 +85,7 @@ def count_patterns(
         labels: each image's class, whole numbers from 0; then each layer's counts have `classes`. Shape [n].
         shuffled_labels: also give the entropy of the patterns and labels that were shuffled over the images, the same
             way each time: what labels say that have nothing to do with the images.
+        step: of the training, for the words of warnings only.
         progress: show a bar over the batches, if standard error is a terminal.
 
     Returns:
@@ -110,7 +117,10 @@ def count_patterns(
                 layers.require_all_visited()
             layers.end_pass()
             bar.update(stop - start)
-    return layers.result(labelling)
+    counted = layers.result(labelling)
+    if told := nan_told(counted):
+        warnings.warn(told if step is None else f"step {step:,}: {told}", stacklevel=2)
+    return counted
 
 
 def _require_positive(**sizes: int) -> None:
@@ -166,12 +176,14 @@ class _Layer:
 
     Attributes:
         image_axis: of its pre-activations; None while the sizes of no batch have told.
+        num_nan: pre-activations that are NaN, beside those that the counter saw.
     """
 
     site: Site
     layout: Layout
     counter: Counter
     image_axis: int | None
+    num_nan: Tensor | int = 0
 
     def result(self) -> PatternCounts:
         return self._counted(*self.counter.result())
@@ -191,6 +203,7 @@ class _Layer:
             width=self.layout.width,
             channel_axis=self.site.channel_axis,
             bit=self.site.bit,
+            num_nan=self.counter.num_nan + int(self.num_nan),
             **of_classes,
         )
 
@@ -227,6 +240,8 @@ class _Layers:
             )
         if len(axes) == 1:
             first.image_axis = axes[0]
+        if site.threshold != 0:  # the counter is given the comparison, which no NaN shows in
+            first.num_nan = first.num_nan + count_nan(preactivation)
         first.counter.add(for_engine(site, preactivation, axes[0]), self.labels)
         self._num_visited = site.index + 1
 

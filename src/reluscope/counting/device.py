@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reluscope.counting.nan import count_nan
 from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
 from reluscope.patterns import ClassCounts, channel_words, class_dtype, key_dtype
 
@@ -25,10 +26,16 @@ class TorchCounter:
         self._words = device_words(num_channels, device)
         self._keys = buffers.add(sorted_on_device(num_channels, device))
         self._num_channels = num_channels
+        self._num_nan: Tensor | int = 0
 
     def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
+        self._num_nan = self._num_nan + count_nan(preactivation)
         room = self._keys.room(preactivation.numel() // self._num_channels, labels)
         room.copy_(pack(preactivation, self._words))
+
+    @property
+    def num_nan(self) -> int:
+        return int(self._num_nan)
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         return unsigned(self._keys.result(), self._num_channels)

@@ -42,6 +42,10 @@ class Counter(Protocol):
                 Each image has as many positions, which follow each other.
         """
 
+    @property
+    def num_nan(self) -> int:
+        """How many of the values that were added are NaN.  A GPU may be waited for: to be asked at the end."""
+
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         """The distinct keys, strictly ascending, of dtype `key_dtype(num_channels)`, and their counts.
 

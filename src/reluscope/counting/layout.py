@@ -62,7 +62,8 @@ def for_engine(site: Site, preactivation: Tensor, image_axis: int) -> Tensor:
 
     The positions of an image follow each other.
 
-    Above another threshold than 0 the comparison itself is handed over, as uint8, because a difference is rounded.
+    Above another threshold than 0 the comparison itself is handed over, as uint8, because a difference is rounded; what
+    is NaN can then not be told any more.
     """
     values = preactivation if site.threshold == 0 else (preactivation > site.threshold).view(torch.uint8)
     if image_axis == 1 and site.channel_axis == 2:

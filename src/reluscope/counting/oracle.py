@@ -21,9 +21,11 @@ class NumpyCounter:
         self._words = channel_words(num_channels)
         self._keys: list[NDArray[np.uint64]] = []
         self._labels: list[NDArray[np.uint64]] = []  # of positions, [labelling, positions]
+        self.num_nan = 0
 
     def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
         values = preactivation.detach().cpu().double().numpy()  # double holds every float dtype, NumPy not every one
+        self.num_nan += int(np.isnan(values).sum())
         bits = np.moveaxis(values, 1, -1).reshape(-1, len(self._words)) > 0  # [positions, channels]
         self._keys.append(np.bitwise_xor.reduce(np.where(bits, self._words, np.uint64(0)), axis=1))
         if labels is not None:

@@ -1,7 +1,8 @@
 """The compiled packing kernel: pre-activations in, keys out, on the CPU.
 
 Sixteen channels at a time become sixteen bits by one vector comparison, so that reading the pre-activations is what
-packing costs. Bits of channels 64 and above are folded in byte by byte, from a table of the XOR of their words.
+packing costs. Bits of channels 64 and above are folded in byte by byte, from a table of the XOR of their words. Another
+comparison tells whether any of the values is NaN; only where one is, they are counted.
 """
 
 # mypy: disable-error-code="call-arg, var-annotated, assignment"
@@ -14,13 +15,15 @@ import functools
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reluscope.compiling import compiled_for_c
 from reluscope.counting import team
-from reluscope.counting.team import pointer_to, take_slice
+from reluscope.counting.nan import count_nan
+from reluscope.counting.team import add_to, pointer_to, take_slice
 from reluscope.patterns import EXACT_CHANNELS, channel_words
 
 Keys = NDArray[np.unsignedinteger]
@@ -34,9 +37,13 @@ class Packer:
 
     Args:
         num_channels: of the layer.
+
+    Attributes:
+        num_nan: of all values that were packed, those that are NaN; int64, shape [1].
     """
 
     def __init__(self, num_channels: int) -> None:
+        self.num_nan = np.zeros(1, np.int64)
         self._num_channels = num_channels
         self._words = channel_words(num_channels)
         self._folds = _folds(self._words[EXACT_CHANNELS:])
@@ -54,6 +61,7 @@ class Packer:
             return
         values = preactivation.detach()
         if values.dtype != torch.float32:
+            self.num_nan += int(count_nan(values))
             values = values > 0  # one more variant of the kernel serves all other dtypes, and exactly
         is_last = values.ndim == 2 or values.is_contiguous(memory_format=torch.channels_last)
         if not is_last and values.dtype == torch.bool:
@@ -72,6 +80,7 @@ class Packer:
             is_last,
             values.dtype == torch.bool,
             keys.itemsize,
+            self.num_nan.ctypes.data,
         )
         team.run(_kernel(), arguments, torch.get_num_threads())
 
@@ -92,12 +101,12 @@ def _kernel() -> team.Kernel:
     """Compiled at the first use, or read from numba's cache, which an edit of this file makes anew; one of `team`,
     whose intrinsics are compiled in, does not.
     """
-    return team.Kernel(cfunc(types.void(types.CPointer(types.intp)), nopython=True, cache=True)(_pack_slices))
+    return team.Kernel(compiled_for_c(types.void(types.CPointer(types.intp)), _pack_slices))
 
 
 def _pack_slices(arguments):  # type: ignore[no-untyped-def]
     (_, num_slices, values_at, keys_at, folds_at, num_folds, words_at, num_positions, num_channels, positions_an_image,
-     is_last, is_bool, key_bytes) = carray(arguments, 13)  # fmt: skip
+     is_last, is_bool, key_bytes, num_nan_at) = carray(arguments, 14)  # fmt: skip
     folds = carray(pointer_to(folds_at), (num_folds, 256), np.uint64)
     words = carray(pointer_to(words_at), num_channels, np.uint64)
     floats = carray(pointer_to(values_at), num_positions * num_channels, np.float32)
@@ -113,30 +122,34 @@ def _pack_slices(arguments):  # type: ignore[no-untyped-def]
         for start in range(first, last, _BLOCK):
             stop = min(start + _BLOCK, last)
             if key_bytes == 2:
-                _pack_block(floats, bools, is_last, is_bool, num_channels, positions_an_image, folds, words, start,
-                            keys16[start:stop])  # fmt: skip
+                has_nan = _pack_block(floats, bools, is_last, is_bool, num_channels, positions_an_image, folds, words,
+                                      start, keys16[start:stop])  # fmt: skip
             elif key_bytes == 4:
-                _pack_block(floats, bools, is_last, is_bool, num_channels, positions_an_image, folds, words, start,
-                            keys32[start:stop])  # fmt: skip
+                has_nan = _pack_block(floats, bools, is_last, is_bool, num_channels, positions_an_image, folds, words,
+                                      start, keys32[start:stop])  # fmt: skip
             else:
-                _pack_block(floats, bools, is_last, is_bool, num_channels, positions_an_image, folds, words, start,
-                            keys64[start:stop])  # fmt: skip
+                has_nan = _pack_block(floats, bools, is_last, is_bool, num_channels, positions_an_image, folds, words,
+                                      start, keys64[start:stop])  # fmt: skip
+            if has_nan:
+                add_to(num_nan_at, _num_nan(floats, is_last, num_channels, positions_an_image, start, stop))
 
 
 @njit
 def _pack_block(floats, bools, is_last, is_bool, num_channels, positions_an_image, folds, words, start, keys):  # type: ignore[no-untyped-def]
+    """Whether a value may be NaN; for certain not where it says so."""
     if not is_last:
-        _pack_planes(floats, num_channels, positions_an_image, words, start, keys)
-    elif is_bool:
+        return _pack_planes(floats, num_channels, positions_an_image, words, start, keys)
+    if is_bool:
         _pack_rows(bools, num_channels, folds, start, keys)
-    else:
-        _pack_rows(floats, num_channels, folds, start, keys)
+        return False
+    return _pack_rows(floats, num_channels, folds, start, keys)
 
 
 @njit
 def _pack_rows(values, num_channels, folds, start, keys):  # type: ignore[no-untyped-def]
     """Values [positions, channels] in memory."""
     as_key = keys.dtype.type
+    nan = np.uint16(0)
     for i in range(len(keys)):
         row = (start + i) * num_channels
         key = as_key(0)
@@ -144,18 +157,21 @@ def _pack_rows(values, num_channels, folds, start, keys):  # type: ignore[no-unt
             num_lanes = num_channels - channel
             if row + channel + _LANES <= len(values):
                 bits = _bits(values, row + channel)
+                nan |= _nan_bits(values, row + channel)
                 if num_lanes < _LANES:
                     bits &= np.uint16((1 << num_lanes) - 1)  # the rest belongs to the next position
             else:
                 bits = np.uint16(0)
                 for lane in range(num_lanes):
                     bits |= np.uint16((values[row + channel + lane] > 0) << lane)
+                    nan |= np.uint16(np.isnan(values[row + channel + lane]))
             if channel < EXACT_CHANNELS:
                 key |= as_key(np.uint64(bits) << np.uint64(channel))
             else:
                 fold = (channel - EXACT_CHANNELS) // 8
                 key ^= as_key(folds[fold, bits & 255] ^ folds[fold + 1, bits >> 8])
         keys[i] = key
+    return nan != 0
 
 
 @njit
@@ -163,6 +179,7 @@ def _pack_planes(values, num_channels, positions_an_image, words, start, keys): 
     """Values [n, channels, positions an image] in memory."""
     as_key = keys.dtype.type
     keys[:] = as_key(0)
+    nan = np.uint16(0)
     done = 0
     while done < len(keys):
         image, position = divmod(start + done, positions_an_image)
@@ -173,7 +190,24 @@ def _pack_planes(values, num_channels, positions_an_image, words, start, keys): 
             plane = (image * num_channels + channel) * positions_an_image + position
             for i in range(length):
                 part[i] ^= word if values[plane + i] > 0 else as_key(0)
+            for i in range(0, length - _LANES + 1, _LANES):
+                nan |= _nan_bits(values, plane + i)
+            for i in range(length - length % _LANES, length):
+                nan |= np.uint16(np.isnan(values[plane + i]))
         done += length
+    return nan != 0
+
+
+@njit
+def _num_nan(values, is_last, num_channels, positions_an_image, start, stop):  # type: ignore[no-untyped-def]
+    """Of the values of the positions from `start` to `stop`."""
+    num_nan = 0
+    for position in range(start, stop):
+        image, within = divmod(position, positions_an_image)
+        for channel in range(num_channels):
+            plane = (image * num_channels + channel) * positions_an_image + within
+            num_nan += np.isnan(values[position * num_channels + channel if is_last else plane])
+    return num_nan
 
 
 @intrinsic
@@ -181,16 +215,33 @@ def _bits(typing_context, values, start):  # type: ignore[no-untyped-def]
     """Whether each of the sixteen values from `start` on is > 0, the first in bit 0: one vector comparison."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        array_type = signature.args[0]
-        array = context.make_array(array_type)(context, builder, arguments[0])
-        vector_type = ir.VectorType(context.get_value_type(array_type.dtype), _LANES)
-        address = builder.gep(array.data, [arguments[1]])
-        vector = builder.load(builder.bitcast(address, vector_type.as_pointer()), align=1)
-        zero = ir.Constant(vector_type, None)
-        if isinstance(array_type.dtype, types.Float):
+        vector = _load_vector(context, builder, signature, arguments)
+        zero = ir.Constant(vector.type, None)
+        if isinstance(signature.args[0].dtype, types.Float):
             is_active = builder.fcmp_ordered(">", vector, zero)
         else:
             is_active = builder.icmp_unsigned(">", vector, zero)
         return builder.bitcast(is_active, ir.IntType(_LANES))
 
     return types.uint16(values, start), generate
+
+
+@intrinsic
+def _nan_bits(typing_context, values, start):  # type: ignore[no-untyped-def]
+    """Whether each of the sixteen values from `start` on is NaN, the first in bit 0: one vector comparison."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if not isinstance(signature.args[0].dtype, types.Float):
+            return ir.Constant(ir.IntType(_LANES), 0)
+        vector = _load_vector(context, builder, signature, arguments)
+        return builder.bitcast(builder.fcmp_unordered("uno", vector, vector), ir.IntType(_LANES))
+
+    return types.uint16(values, start), generate
+
+
+def _load_vector(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    array_type = signature.args[0]
+    array = context.make_array(array_type)(context, builder, arguments[0])
+    vector_type = ir.VectorType(context.get_value_type(array_type.dtype), _LANES)
+    address = builder.gep(array.data, [arguments[1]])
+    return builder.load(builder.bitcast(address, vector_type.as_pointer()), align=1)

@@ -81,6 +81,18 @@ def take_slice(typing_context, arguments):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def add_to(typing_context, address, number):  # type: ignore[no-untyped-def]
+    """Adds, atomically, to the int64 at an address."""
+
+    def generate(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        builder.atomic_rmw("add", pointer, values[1], "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(address, types.int64), generate
+
+
+@intrinsic
 def pointer_to(typing_context, address):  # type: ignore[no-untyped-def]
     """An address as a pointer, for `numba.carray`."""
 

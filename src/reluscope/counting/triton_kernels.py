@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reluscope.counting.device import device_words, pair_counts, sorted_on_device, united, unsigned
+from reluscope.counting.nan import count_nan
 from reluscope.counting.sorted_counts import KeyBuffers, SortedCounts
 from reluscope.patterns import ClassCounts
 
@@ -45,9 +46,11 @@ class TritonCounter:
         self._buffers = buffers
         self._tables: Tensor | None = None  # this or the other, from the first batch on
         self._keys: SortedCounts[Tensor] | None = None
+        self._num_nan: Tensor | int = 0
 
     def add(self, preactivation: Tensor, labels: NDArray[np.int64] | None = None) -> None:
         device = preactivation.device
+        self._num_nan = self._num_nan + count_nan(preactivation)
         if self._num_channels <= 16 and labels is None:
             if self._tables is None:
                 self._tables = torch.zeros(_NUM_TABLES.value, _TABLE_SIZE.value, dtype=torch.int64, device=device)
@@ -61,6 +64,10 @@ class TritonCounter:
     def _pack(self, preactivation: Tensor, keys: Tensor) -> None:
         """Writes the key of every position, int32 or int64, shape [positions]."""
         _launch(_pack_kernel, preactivation, self._words, keys)
+
+    @property
+    def num_nan(self) -> int:
+        return int(self._num_nan)
 
     def result(self) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
         if self._keys is not None:

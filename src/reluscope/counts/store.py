@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import EXACT, MACHINE, SHUFFLED, layer_group
+from reluscope.counts.writer import EXACT, MACHINE, NUM_NAN, SHUFFLED, UNKNOWN, layer_group
 from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, class_dtype, parse_sample
 
 READ_PATTERNS = 1 << 23
@@ -31,6 +31,7 @@ class CountsStore:
         layer_names: in forward order.
         num_channels, num_positions, height, width: int64, shape [layer].
         stage: int64, shape [layer], from 0: a new one begins where the spatial resolution changes.
+        num_nan: how many pre-activations were NaN, -1 where that was not counted; int64, shape [step, layer].
         one_in: the stores keep 1 / one_in of pattern space; 1 where they keep all.
         class_names: of the classes that the stores tell apart; None where they tell none.
         attributes: what was counted and how.
@@ -57,6 +58,7 @@ class CountsStore:
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
+        self.num_nan: NDArray[np.int64] = np.concatenate([_num_nan(group) for group in self._shards])
         self.num_channels, self.num_positions, self.height, self.width, self.stage = (
             _values(first, name) for name in ("num_channels", "num_positions", "height", "width", "stage")
         )
@@ -83,6 +85,7 @@ class CountsStore:
                 else chosen[first_index : first_index + len(indptr) - 1]
             )
             here = self.steps[first_index : first_index + len(wanted)]
+            num_nan = self.num_nan[first_index : first_index + len(wanted), layer]
             first_index += len(wanted)
             rows = np.flatnonzero(wanted).tolist()
             while rows:
@@ -94,10 +97,11 @@ class CountsStore:
                 steps = here[[taken[0], taken[-1]]]
                 # of all that are taken at once, when one of them is asked for them
                 read_keys, read_counts = (cache(partial(stores.read, of, span, steps=steps)) for of in (keys, counts))
-                of_classes = self._classes(shard, layer, taken) if classes else [{}] * len(taken)
+                of_classes = self._classes(shard, layer, taken) if classes else [{} for _ in taken]
                 for row, of_class in zip(taken, of_classes, strict=True):
                     part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
                     of_row = partial(_part, read_keys, part), partial(_part, read_counts, part)
+                    of_class[NUM_NAN] = _known(num_nan[row])
                     yield self._counts(layer, *of_row, part.stop - part.start, {**about, **of_class}, exact, row)
 
     def at(self, index: int, layer: int, *, classes: bool = False) -> Counts:
@@ -115,7 +119,8 @@ class CountsStore:
         steps = self.steps[index : index + 1]
         read_keys, read_counts = (partial(stores.read, of, span, steps=steps) for of in (keys, counts))
         of_class = self._classes(shard, layer, [row])[0] if classes else {}
-        about, exact = self._about(shard, layer), self._exact(shard, layer)
+        about = {**self._about(shard, layer), NUM_NAN: _known(self.num_nan[index, layer])}
+        exact = self._exact(shard, layer)
         size = span.stop - span.start
         return self._counts(layer, read_keys, read_counts, size, {**about, **of_class}, exact, row)
 
@@ -186,7 +191,7 @@ class CountsStore:
         if not exact:
             return kept
         of_all = {name: values[row].item() for name, values in exact.items()}
-        return SampledCounts(kept, self.one_in, int(self.num_positions[layer]), **of_all)
+        return SampledCounts(kept, self.one_in, int(self.num_positions[layer]), **of_all, num_nan=kept.num_nan)
 
     def __repr__(self) -> str:
         return (
@@ -253,6 +258,17 @@ def _part(read: Callable[[], NDArray[Any]], part: slice) -> NDArray[Any]:
 
 def _values(group: zarr.Group, name: str) -> NDArray[Any]:
     return stores.read(stores.array_of(group, name))
+
+
+def _num_nan(shard: zarr.Group) -> NDArray[np.int64]:
+    """Shape [step, layer]; of a store made before NaN was counted, nothing is known."""
+    if NUM_NAN in shard:
+        return _values(shard, NUM_NAN)
+    return np.full((len(_values(shard, "step")), len(_values(shard, "layer_name"))), UNKNOWN, np.int64)
+
+
+def _known(num_nan: np.int64) -> int | None:
+    return None if num_nan == UNKNOWN else int(num_nan)
 
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:

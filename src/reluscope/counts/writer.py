@@ -44,6 +44,11 @@ EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.floa
 SHUFFLED = "shuffled_joint_entropy"
 """For each step of a layer, where labels were shuffled too: the attribute of `PatternCounts`."""
 
+NUM_NAN = "num_nan"
+"""For each step of a layer: the attribute of `PatternCounts`, or `UNKNOWN`."""
+
+UNKNOWN = -1
+
 OF_STEPS = {**EXACT, SHUFFLED: np.float64}
 
 
@@ -128,7 +133,13 @@ class CountsWriter:
         self._group = stores.reopen_group(self._store)
         self.steps, self._epochs, self._waiting = state["steps"], state["epochs"], []
         self._layers = [
-            _Layer(_group(self._group, layer_group(i)), layer["ends"], layer["pair_ends"], layer["of_steps"])
+            _Layer(
+                _group(self._group, layer_group(i)),
+                layer["ends"],
+                layer["pair_ends"],
+                layer["of_steps"],
+                layer.get(NUM_NAN, [UNKNOWN] * len(self.steps)),  # earlier versions did not count them
+            )
             for i, layer in enumerate(state["layers"])
         ]
         for layer in self._layers:
@@ -156,6 +167,7 @@ class CountsWriter:
                 layer.pair_ends.append(_last(layer.pair_ends) + len(classes.index))
             for name, values in layer.of_steps.items():
                 values.append(getattr(counts, name))
+            layer.num_nan.append(UNKNOWN if counts.num_nan is None else counts.num_nan)
         self._waiting.append([counts.sample for counts in layers])
         self.steps.append(step)
         self._epochs.append(epoch)
@@ -178,9 +190,8 @@ class CountsWriter:
         self._saved_at = time.monotonic()
 
     def _write_state(self) -> None:
-        layers = [
-            {"ends": layer.ends, "pair_ends": layer.pair_ends, "of_steps": layer.of_steps} for layer in self._layers
-        ]
+        names = ("ends", "pair_ends", "of_steps", NUM_NAN)
+        layers = [{name: getattr(layer, name) for name in names} for layer in self._layers]
         begun_with = {"format": _FORMAT, "source": self._source, "attributes": self._attributes}
         state = {**begun_with, "steps": self.steps, "epochs": self._epochs, "layers": layers}
         write_file(self._state, json.dumps(state).encode())
@@ -190,7 +201,7 @@ class CountsWriter:
         num_saved, kept = len(self.steps) - len(self._waiting), bisect_left(self.steps, step)
         del self.steps[kept:], self._epochs[kept:]
         for layer in self._layers:
-            for column in (layer.ends, layer.pair_ends, *layer.of_steps.values()):
+            for column in (layer.ends, layer.pair_ends, layer.num_nan, *layer.of_steps.values()):
                 del column[kept:]
         del self._waiting[max(kept - num_saved, 0) :]
         if kept < num_saved:
@@ -225,6 +236,8 @@ class CountsWriter:
             for column, layer in zip(distinct, described, strict=True)
         ]
         stores.write_array(self._group, "distinct_patterns", np.array(distinct, np.int64).T, ("step", "layer"))
+        num_nan = [layer.num_nan for layer in self._layers]
+        stores.write_array(self._group, NUM_NAN, np.array(num_nan, np.int64).T, ("step", "layer"))
         stores.write_array(self._group, "expected_collisions", np.array(collisions).T, ("step", "layer"))
         stores.finish(self._store, self._final, self._group)
         shutil.rmtree(self._folder, ignore_errors=True)  # what cannot be removed now, as on a networked disk, may stay
@@ -244,12 +257,14 @@ class _Layer:
         ends: after each step, how many patterns are kept of all steps so far.
         pair_ends: the same of pairs of patterns and classes; empty where no labels are counted.
         of_steps: by name in `OF_STEPS`, a value for each step, where there is one.
+        num_nan: at each step.
     """
 
     group: zarr.Group
     ends: list[int]
     pair_ends: list[int]
     of_steps: dict[str, list[Any]]
+    num_nan: list[int]
 
     @cached_property
     def described(self) -> dict[str, Any]:
@@ -282,7 +297,7 @@ def _create_layer(store: zarr.Group, index: int, counts: Counts) -> _Layer:
     of_steps = list(EXACT) if isinstance(counts, SampledCounts) else []
     if counts.sample.shuffled_joint_entropy is not None:
         of_steps.append(SHUFFLED)
-    return _Layer(group, [], [], {name: [] for name in of_steps})
+    return _Layer(group, [], [], {name: [] for name in of_steps}, [])
 
 
 def _last(ends: Sequence[int]) -> int:

@@ -36,11 +36,19 @@ def require_series(kind: str, series: SeriesByRun, runs: Iterable[str], measures
 def mean_over_seeds(seeds: Sequence[MeasureSeries]) -> MeasureSeries:
     """The mean of one measure over runs that differ in nothing but the seed; NaN where any of them is undefined.
 
+    Its standard error is what sampling the patterns makes of it, not how the seeds differ (`deviation_over_seeds`).
+
     Raises:
         ValueError: no series, or series that differ in their measure, steps or layers.
     """
     values = _stacked(seeds).mean(axis=0)
-    return dataclasses.replace(seeds[0], values=values)
+    return dataclasses.replace(seeds[0], values=values, standard_error=_error_of_mean(seeds))
+
+
+def _error_of_mean(seeds: Sequence[MeasureSeries]) -> NDArray[np.float64] | None:
+    """The standard error of a mean over seeds, whose errors are independent; None where all values are exact."""
+    errors = [one.standard_error for one in seeds if one.standard_error is not None]
+    return np.sqrt(np.square(errors).sum(axis=0)) / len(seeds) if errors else None
 
 
 def deviation_over_seeds(seeds: Sequence[MeasureSeries]) -> NDArray[np.float64] | None:
@@ -71,7 +79,7 @@ def _stacked(seeds: Sequence[MeasureSeries]) -> NDArray[np.float64]:
         raise ValueError("seeds of one run: expected at least one series, but got none")
     first = seeds[0]
     for other in seeds[1:]:
-        for field in ("measure", "step", "layer_name"):
+        for field in ("measure", "step", "layer_name", "stage", "class_name"):
             one, two = getattr(first, field), getattr(other, field)
             if not np.array_equal(one, two):
                 raise ValueError(
@@ -80,6 +88,8 @@ def _stacked(seeds: Sequence[MeasureSeries]) -> NDArray[np.float64]:
     return np.stack([one.values for one in seeds])
 
 
-def _brief(value: str | Sequence[object] | NDArray[np.int64]) -> str:
+def _brief(value: str | Sequence[object] | NDArray[np.int64] | None) -> str:
     """A measure's name, or the number and the ends of a list of steps or names."""
+    if value is None:
+        return "none"
     return value if isinstance(value, str) else f"{len(value)} from {value[0]} to {value[-1]}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from reluscope import source_digest, sources
 from reluscope.hints import did_you_mean
+from reluscope.imports import in_one_line
 from reluscope.measures._estimates import Estimate
 from reluscope.patterns import ClassCounts, PatternCounts, SampledError
 
@@ -132,7 +133,7 @@ def is_per_class(name: str, options: Mapping[str, Any]) -> bool:
     """Whether the measure gives each class a value of its own, by trying it on two; imports it only where it may.
 
     Raises:
-        ValueError: no measure has that name.
+        ValueError: no measure has that name, or it raised something.
     """
     if "classes" not in needs(name):
         return False
@@ -141,7 +142,10 @@ def is_per_class(name: str, options: Mapping[str, Any]) -> bool:
     classes = ClassCounts(2, once.astype(np.uint8), np.array([0, 1], np.uint8), once)
     counts = PatternCounts("relu", keys, once, 16, classes=classes, shuffled_joint_entropy=1.0)
     given = {**dict.fromkeys(measure.needs, counts), "classes": classes, "shuffled_joint_entropy": 1.0}
-    result = measure.function(counts=counts, **{need: given[need] for need in measure.needs}, **options)
+    try:
+        result = measure.function(counts=counts, **{need: given[need] for need in measure.needs}, **options)
+    except Exception as error:  # whoever wrote it, it may raise anything
+        raise ValueError(f"{name}: tried on two patterns of two classes, it raised {in_one_line(error)}") from error
     return isinstance(result, np.ndarray)
 
 
@@ -165,7 +169,7 @@ def check_sample(name: str, options: Mapping[str, Any]) -> None:
     """Refuse a measure that wants every pattern where only a sample is kept, by trying it on one.
 
     Raises:
-        ValueError: it does.
+        ValueError: it does, or it raised something else.
     """
     if needs(name) & OF_CLASSES:
         raise ValueError("does not go with counting.sample, which keeps no counts per class")
@@ -178,6 +182,8 @@ def check_sample(name: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"does not go with counting.sample, which keeps a share of the patterns: {error}") from error
     except ArithmeticError:  # the states that it compares are alike here
         return
+    except Exception as error:  # whoever wrote it, it may raise anything
+        raise ValueError(f"tried on a sample of {sample.sample}, it raised {in_one_line(error)}") from error
 
 
 def code(name: str) -> str:
@@ -206,8 +212,16 @@ def function_names() -> list[str]:
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """Import the file that defines the public function `name`, and return the function."""
-    return getattr(importlib.import_module(f"{_PACKAGE}.{_definitions()[name].path.stem}"), name)
+    """Import the file that defines the public function `name`, and return the function.
+
+    Raises:
+        ValueError: the import raised something.
+    """
+    path = _definitions()[name].path
+    try:
+        return getattr(importlib.import_module(f"{_PACKAGE}.{path.stem}"), name)  # type: ignore[no-any-return]
+    except Exception as error:  # whoever wrote it, it may raise anything
+        raise ValueError(f"measure {name!r}: importing {path} raised {in_one_line(error)}") from error
 
 
 def _measure_files() -> list[Path]:

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from reluscope.compiling import compiled
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def merge(keys, others):
     """Where the keys that both hold stand in the one and in the other: two intp arrays, each of shape [shared].
 
@@ -28,7 +29,7 @@ def merge(keys, others):
     return here[:shared], there[:shared]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def sum_of_minima(keys, counts, others, other_counts):
     """The smaller of the two counts of each key that both hold, summed; as `merge`, in two halves.
 
@@ -52,7 +53,7 @@ def sum_of_minima(keys, counts, others, other_counts):
     return low + high
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _step(keys, counts, others, other_counts, i, j):
     """The next pair of indices, and the smaller count of the key at this one, or 0."""
     key, other = keys[i], others[j]
@@ -60,7 +61,7 @@ def _step(keys, counts, others, other_counts, i, j):
     return i + np.uint64(key <= other), j + np.uint64(other <= key), minimum
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _halves(keys, others):
     """Where to cut both, so that what lies below is less than what lies above, and about as much."""
     low, high = 0, len(keys)

@@ -180,7 +180,10 @@ class Claim:
             for run in seeds:
                 reading = Reading(run)
                 try:
-                    values.append(np.atleast_1d(np.asarray(self.value(reading), np.float64)))
+                    numbers = np.atleast_1d(np.asarray(self.value(reading), np.float64))
+                    if np.isnan(numbers).any():  # as where pre-activations were NaN: it neither agrees nor differs
+                        raise MissingError(f"{run.name}: {', '.join(self.measures)}: NaN where the claim looks")
+                    values.append(numbers)
                     readings.append(reading)
                 except MissingError as error:
                     reasons.append(str(error))

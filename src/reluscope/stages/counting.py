@@ -72,7 +72,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         started, first = time.monotonic(), len(writer.steps)
         for done, (step, epoch) in enumerate(zip(steps[first:], epochs[first:], strict=True), start=1):
             store.load_into(network, step)
-            counts = _counted(run, network, images, at_once)
+            counts = _counted(run, network, images, at_once, step)
             kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]
             writer.append(step, epoch, kept)
             left = (time.monotonic() - started) / done * (len(steps) - first - done)
@@ -82,7 +82,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         writer.close()
 
 
-def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int) -> list[PatternCounts]:
+def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int, step: int) -> list[PatternCounts]:
     """The network's counts as it is; whatever a stranger's network raises is a ValueError of one line."""
     try:
         return count_patterns(
@@ -93,6 +93,7 @@ def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int) -> li
             buffer_bytes=run.buffer_mb << 20,
             labels=images.labels if run.labels else None,
             shuffled_labels=run.labels == "shuffled",
+            step=step,
             **run.layers,
         )
     except ValueError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reluscope import figures, paths
+from reluscope import figures, paths, stores
 from reluscope.schedule import Steps
 from reluscope.series import MeasureSeries, open_series
 from reluscope.study import Study
@@ -23,8 +23,11 @@ def draw_figure(study: Study, name: str, outputs: Sequence[str], folder: str = "
     figure = study.figures[name]
 
     def shown(run: str, measure: str) -> MeasureSeries:
-        series = open_series(Path(folder, paths.measure(run, study.measure_store(run, measure, name))))
-        return at_steps(series, figure.steps[run])
+        store = Path(folder, paths.measure(run, study.measure_store(run, measure, name)))
+        try:
+            return at_steps(open_series(store), figure.steps[run])
+        except StepError as error:
+            raise StepError(f"{store}: {error}") from error
 
     series = {
         entry: {measure: [shown(run, measure) for run in runs] for measure in figure.measures}
@@ -35,8 +38,22 @@ def draw_figure(study: Study, name: str, outputs: Sequence[str], folder: str = "
     figures.save(drawn, outputs)
 
 
+class StepError(ValueError):
+    """A series lacks a step."""
+
+
 def at_steps(series: MeasureSeries, steps: Steps) -> MeasureSeries:
-    """The series at `steps` only, all of which it must have."""
+    """The series at `steps` only.
+
+    Raises:
+        StepError: it lacks one of them.
+    """
+    if len(missing := np.setdiff1d(steps, series.step)):
+        there = stores.steps_named(series.step[[0, -1]]) if len(series.step) else "no step"
+        raise StepError(
+            f"expected {series.measure} at step {missing[0]:,} too, but it was measured at {len(series.step):,} steps "
+            f"({there}); delete the store to make it again"
+        )
     rows = np.searchsorted(series.step, steps)
     errors = None if series.standard_error is None else series.standard_error[rows]
     return dataclasses.replace(

@@ -8,10 +8,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from reluscope import paths
+from reluscope.sources import ROOT
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -20,15 +23,25 @@ SECONDS_BETWEEN_LINES = 30.0
 def logged(log: str) -> Iterator[None]:
     """Append this process's output to the file `log`.
 
-    Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is.
+    Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is,
+    and so does the first of the package's warnings; the log has all of them.
     """
     terminal = os.dup(2)
     with open(log, "a", buffering=1) as file:  # noqa: PTH123 - the file's descriptor is needed
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         threading.Thread(target=_repeat_last_line, args=(Path(log), terminal), daemon=True).start()
+        name = _name_of(log)
+        warned: list[str] = []
+
+        def tell_first(line: str) -> None:
+            if not warned:
+                os.write(terminal, f"{name}: {line}\n".encode())
+            warned.append(line)
+
         try:
-            yield
+            with warnings_in_one_line(tell_first):
+                yield
         except Exception as error:
             message = next((line for line in str(error).splitlines() if line.strip()), "")
             traceback.print_exc()
@@ -39,9 +52,37 @@ def logged(log: str) -> Iterator[None]:
             sys.stderr.flush()
 
 
+@contextlib.contextmanager
+def warnings_in_one_line(also: Callable[[str], object] = lambda line: None) -> Iterator[None]:
+    """The package's own warnings as lines without file and source, on standard error; others stay as they are.
+
+    Args:
+        also: is given each such line.
+    """
+    show = warnings.showwarning
+
+    def show_line(message: Any, category: Any, filename: str, *others: Any, **more: Any) -> None:
+        if not Path(filename).is_relative_to(ROOT):
+            show(message, category, filename, *others, **more)
+            return
+        line = " ".join(str(message).split())
+        print(line, file=sys.stderr, flush=True)
+        also(line)
+
+    warnings.showwarning = show_line
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+
+
+def _name_of(log: Path | str) -> str:
+    return str(log).removeprefix(f"{paths.LOGS}/").removesuffix(".log")
+
+
 def _repeat_last_line(log: Path, terminal: int) -> None:
     """Write the log's last line to the terminal whenever it is another one than half a minute ago."""
-    name = str(log).removeprefix(f"{paths.LOGS}/").removesuffix(".log")
+    name = _name_of(log)
     said = _last_line(log)
     while True:
         time.sleep(SECONDS_BETWEEN_LINES)

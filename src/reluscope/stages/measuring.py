@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from reluscope import measures
+from reluscope import measures, stores
 from reluscope.counts import CountsStore, open_counts
+from reluscope.imports import in_one_line
 from reluscope.measures import Estimate
 from reluscope.patterns import Counts
 from reluscope.series import MeasureSeries, write_series
 from reluscope.study import MeasureSpec, measuring_settings
+
+_FEW_LAYERS = 3  # named in one line
 
 
 def measure_run(wanted: Mapping[str, MeasureSpec], shards: Sequence[str], *, progress: bool = False) -> None:
@@ -27,6 +32,7 @@ def measure_run(wanted: Mapping[str, MeasureSpec], shards: Sequence[str], *, pro
         progress: show a bar over the layers and steps, if standard error is a terminal.
     """
     counts = open_counts(*shards)
+    tell_nan(counts, wanted.values())
     series = compute(list(wanted.values()), counts, progress=progress)
     for (output, spec), computed in zip(wanted.items(), series, strict=True):
         write(computed, output, spec, counts)
@@ -45,7 +51,7 @@ def compute(specs: Sequence[MeasureSpec], counts: CountsStore, *, progress: bool
     Each layer's counts of a step are read once, and given to every measure of that step.
 
     Raises:
-        ValueError: one needs classes, and none were counted.
+        ValueError: one needs classes, and none were counted; it raised something, or returned what is no number.
     """
     computations = [Computation(spec, counts) for spec in specs]
     total = len(counts.layer_names) * sum(int(one.chosen.sum()) for one in computations)
@@ -100,6 +106,8 @@ class Computation:
         self.ends = {
             need: index for need, index in (("initial", 0), ("final", len(counts.steps) - 1)) if need in self.needs
         }
+        if len(missing := np.setdiff1d(spec.steps, counts.steps)):
+            raise ValueError(f"{spec.function}: expected counts of step {missing[0]:,}, but they are of {counts}")
         self.chosen: NDArray[np.bool_] = np.isin(counts.steps, spec.steps)
         is_per_class = measures.is_per_class(spec.function, spec.options)
         self._class_names = counts.class_names if is_per_class else None
@@ -115,16 +123,39 @@ class Computation:
     def take(self, now: Counts) -> None:
         """Compute it at the layer's next chosen step."""
         place = self._row, self._layer
+        if "previous" not in self.needs or self._row > 0:
+            result = self._result(now)
+            if not isinstance(result, Estimate):
+                result = Estimate(result, 0.0)
+            self.values[place], self.errors[place] = self._checked(result.value), result.standard_error
         self._row += 1
-        of_classes = {name: getattr(now, name) for name in self.needs & measures.OF_CLASSES}
-        if "previous" not in self.needs or self._row > 1:
-            result = self._measure.function(counts=now, **of_classes, **self._given, **self._spec.options)
-            if isinstance(result, Estimate):
-                self.values[place], self.errors[place] = result.value, result.standard_error
-            else:
-                self.values[place], self.errors[place] = result, 0.0
         if "previous" in self.needs:
             self._given["previous"] = now
+
+    def _result(self, now: Counts) -> Any:
+        """Of the measure's function, through which every measure of a layer goes; NaN where there were NaN."""
+        if not self._spec.keep_nan and any(counts.num_nan for counts in (now, *self._given.values())):
+            return Estimate(math.nan, math.nan)
+        of_classes = {name: getattr(now, name) for name in self.needs & measures.OF_CLASSES}
+        try:
+            return self._measure.function(counts=now, **of_classes, **self._given, **self._spec.options)
+        except (stores.StoreError, OSError, MemoryError):  # of reading the counts, which say it themselves
+            raise
+        except Exception as error:  # whoever wrote the measure, it may raise anything
+            raise ValueError(f"{self._where()}: it raised {in_one_line(error)}") from error
+
+    def _checked(self, value: Any) -> NDArray[np.float64]:
+        """What the measure's function returned, which must be a number, or one for each class."""
+        given, shape = np.asarray(value), self.values.shape[2:]
+        is_undefined = given.shape == () and given.dtype.kind == "f" and math.isnan(given)
+        if given.dtype.kind not in "biuf" or not (given.shape == shape or is_undefined):
+            expected = f"{shape[0]} numbers, one for each class" if shape else "a number"
+            raise ValueError(f"{self._where()}: expected {expected}, but it returned {value!r}")
+        return given.astype(np.float64)
+
+    def _where(self) -> str:
+        layer, step = self._counts.layer_names[self._layer], self._counts.steps[self.chosen][self._row]
+        return f"{self.name} of layer {layer} at step {step:,}"
 
     def series(self) -> MeasureSeries:
         """All that was computed."""
@@ -137,6 +168,20 @@ class Computation:
             self._counts.stage,
             self.errors if self._counts.one_in > 1 else None,
             self._class_names,
+        )
+
+
+def tell_nan(counts: CountsStore, specs: Iterable[MeasureSpec]) -> None:
+    """Warn, in one line, where measures are NaN because pre-activations were."""
+    rows, layers = np.nonzero(counts.num_nan > 0)
+    if len(rows) and not all(spec.keep_nan for spec in specs):
+        names = [counts.layer_names[layer] for layer in np.unique(layers)]
+        more = f" and {len(names) - _FEW_LAYERS} more" if len(names) > _FEW_LAYERS else ""
+        warnings.warn(
+            f"pre-activations were NaN in {', '.join(names[:_FEW_LAYERS])}{more}, first at step "
+            f"{counts.steps[rows[0]]:,}: measures of these layers, and what compares with them, are NaN there; "
+            "--keep-nan, or keep_nan: true in a config, measures them all the same",
+            stacklevel=2,
         )
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from reluscope import paths, stores
 from reluscope.counts import CountsStore, open_counts
 from reluscope.files import write_file
-from reluscope.stages.measuring import Computation, compute_layer, measure_run, write
+from reluscope.stages.measuring import Computation, compute_layer, measure_run, tell_nan, write
 from reluscope.study import MeasureSpec, measuring_settings
 
 _ANNOUNCED, _FOUND, _BEGUN = "measures.json", "found.npz", "begun"
@@ -74,6 +74,7 @@ def measure_together(
         measure_run({output: measures[own]}, shards)
         return
     counts = open_counts(*shards)
+    tell_nan(counts, [measures[own]])
     inputs = {
         "counts": [(Path(shard) / "zarr.json").stat().st_mtime_ns for shard in shards],
         "versions": stores.versions(),

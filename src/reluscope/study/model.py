@@ -101,11 +101,13 @@ class MeasureSpec:
         function: name of the measure's function.
         options: its options.
         steps: the checkpoints it is computed at; "previous" is the one before among these.
+        keep_nan: compute it also where pre-activations were NaN; else it is NaN there.
     """
 
     function: str
     options: Mapping[str, Any]
     steps: Steps
+    keep_nan: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Study:
         options: options of each measure that the config names.
         figures: by name.
         scorecard: whether the paper's claims are held against the study.
+        keep_nan: whether layers are measured also where pre-activations were NaN.
     """
 
     name: str
@@ -125,6 +128,7 @@ class Study:
     options: Mapping[str, Mapping[str, Any]]
     figures: Mapping[str, FigureSpec]
     scorecard: bool = False
+    keep_nan: bool = False
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, files_as_listed: bool = False) -> Self:
@@ -162,7 +166,9 @@ class Study:
                     raise ConfigError(f"runs.{name}: there is a run {run!r} already; give this one another name")
                 entry = {"title": name, **config["runs"][name]}
                 runs[run] = _run(run, spec, entry, config, [f.steps.get(run) for f in drawn.values()])
-        study = cls(config["study"], runs, options, drawn, config.get("scorecard", False))
+        study = cls(
+            config["study"], runs, options, drawn, config.get("scorecard", False), config.get("keep_nan", False)
+        )
         study._check_samples()
         study._check_labels()
         return study
@@ -198,17 +204,17 @@ class Study:
         A measure that compares with the previous checkpoint depends on which checkpoints there are: where a figure
         shows others than all that are counted, it gets its own, named <measure>.<figure>.
         """
-        counted = self.runs[run].steps
-        wanted = {name: MeasureSpec(name, options, counted) for name, options in self.options.items()}
+        counted, keep = self.runs[run].steps, self.keep_nan
+        wanted = {name: MeasureSpec(name, options, counted, keep) for name, options in self.options.items()}
         for figure, spec in self.figures.items():
             if spec.shows(run):
                 for name in spec.measures:
                     store = self.measure_store(run, name, figure)
                     steps = counted if store == name else spec.steps[run]
-                    wanted[store] = MeasureSpec(name, self.options.get(name, {}), steps)
+                    wanted[store] = MeasureSpec(name, self.options.get(name, {}), steps, keep)
         for name in self.claimed_measures(self.runs[run]):
             function, options = scorecard.VARIANTS.get(name, (name, self.options.get(name, {})))
-            wanted[name] = MeasureSpec(function, options, counted)
+            wanted[name] = MeasureSpec(function, options, counted, keep)
         return wanted
 
     def claimed_measures(self, run: Run) -> list[str]:

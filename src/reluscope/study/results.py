@@ -33,7 +33,9 @@ def counting_settings(run: Run, shard: str) -> dict[str, Any]:
 def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
     """All that determines a measure beside the counts, as its store keeps it; JSON types."""
     options = {**measures.find(measure.function).options, **measure.options}
-    return {"options": options, "steps": measure.steps.tolist(), "code": measures.code(measure.function)}
+    settings = {"options": options, "steps": measure.steps.tolist(), "code": measures.code(measure.function)}
+    # named only where it is so, as above
+    return {**settings, "keep_nan": True} if measure.keep_nan else settings
 
 
 def check_results(study: Study, remembered: Callable[[str], bool] = lambda store: False, folder: str = "") -> None:
@@ -62,7 +64,8 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
             settings = {**none, **counting_settings(run, shard)}
             _check(Path(folder, paths.counts(run.name, shard)), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
-            _check(Path(folder, paths.measure(run.name, name)), "measure", measuring_settings(measure), remembered)
+            settings = {"keep_nan": None, **measuring_settings(measure)}
+            _check(Path(folder, paths.measure(run.name, name)), "measure", settings, remembered)
 
 
 def _check(store: Path, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
