@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from reluscope import schedule
-from reluscope.checkpoint_files.finding import LAST_NUMBER, find_files
-from reluscope.checkpoint_files.manifest import Entry, describe, read_manifest
+from reluscope.checkpoint_files.finding import find_files
+from reluscope.checkpoint_files.manifest import BY_NAME, Entry, describe, read_manifest
 from reluscope.data.spec import DataSpec, fingerprint
 from reluscope.schedule import SavedSteps, Steps
 
@@ -37,8 +37,8 @@ class FilesSpec:
         Raises:
             ValueError: as `find_files`.
         """
-        step = section.get("step", LAST_NUMBER)
-        step_from = f"field {step['field']}" if isinstance(step, Mapping) else step
+        step = section.get("step")
+        step_from = f"field {step['field']}" if isinstance(step, Mapping) else step or BY_NAME
         known = read_manifest(manifest)
 
         def field(file: str, key: str) -> int:
