@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,8 @@ from reluscope.checkpoint_files.finding import listed
 from reluscope.checkpoint_files.naming import PREFIXES, Expected, Naming, naming
 
 _LISTED = 8  # names that a message lists
+
+_SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 
 
 @dataclass(frozen=True)
@@ -41,73 +43,55 @@ def load_tensors(found: Mapping[str, Any], file: str, network: nn.Module) -> lis
         ValueError: one line: they do not fit, or one of them or of the network has no plain values.
     """
     expected = Expected.of(network)
-    for name, tensor in expected.tensors.items():
-        if tensor.is_meta:
-            raise ValueError(f"the network's {name} has no values (it is on the device meta); build it on the CPU")
+    found = _dense(found, {tensor.shape for tensor in expected.tensors.values() if not is_lazy(tensor)})
     try:
         whole, possible = naming(found, expected)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    in_doubt = whole is None or bool(_of_other_kinds(whole, found, expected) + _of_other_shapes(whole, found, expected))
+    # its modules may take other names and shapes than they give
+    in_doubt = whole is None or bool(_of_other_shapes(whole, found, expected))
     with _as_it_was_on_failure(network if in_doubt else None):
-        # its modules may take other names than they give
-        whole = whole or _best(possible, found, file, network, expected)
+        whole = whole or _best(possible, found, network, expected)
+        _refuse(_of_other_kinds(whole, found, expected), file)
         _require_alike(whole, found, file, expected)
-        outcome = _load(whole, found, file, network, expected)
-        if parts := _differences(whole, outcome, found, expected):
-            more = [f"and {len(parts) - _LISTED} more"] if len(parts) > _LISTED else []
-            raise ValueError(f"{file} does not fit the network: {'; '.join(parts[:_LISTED] + more)}")
+        outcome = _load(whole, found, network, expected)
+        _refuse(_differences(whole, outcome, found, expected), file)
     return list(_notes(whole, outcome, found, expected))
 
 
-def _best(
-    possible: Sequence[Naming], found: Mapping[str, Any], file: str, network: nn.Module, expected: Expected
-) -> Naming:
+def _refuse(parts: Sequence[str], file: str) -> None:
+    if parts:
+        more = [f"and {len(parts) - _LISTED} more"] if len(parts) > _LISTED else []
+        raise ValueError(f"{file} does not fit the network: {'; '.join([*parts[:_LISTED], *more])}")
+
+
+def _best(possible: Sequence[Naming], found: Mapping[str, Any], network: nn.Module, expected: Expected) -> Naming:
     """The naming by which the network misses least; the first of equals."""
     if len(possible) == 1:
         return possible[0]
-    outcomes = [_load(one, found, file, network, expected) for one in possible]
+    outcomes = [_load(one, found, network, expected) for one in possible]
     missed = [(len(one.missing), len(one.unexpected)) for one in outcomes]
     return possible[missed.index(min(missed))]
 
 
-def _load(named: Naming, found: Mapping[str, Any], file: str, network: nn.Module, expected: Expected) -> _Outcome:
+def _load(named: Naming, found: Mapping[str, Any], network: nn.Module, expected: Expected) -> _Outcome:
     """Let the network load what is named so."""
-    state = OrderedDict(
-        (name, _plain(given, found[given], file, expected.tensors.get(name))) for name, given in named.names.items()
-    )
+    state = OrderedDict((name, found[given]) for name, given in named.names.items())
     if metadata := getattr(found, "_metadata", None):
-        state._metadata = OrderedDict(  # type: ignore[attr-defined]
-            (named.renamed(f"{path}.").removesuffix("."), value)
-            for path, value in metadata.items()
-            if f"{path}.".startswith(named.prefix)
-        )
+        state._metadata = named.of_modules(metadata)  # type: ignore[attr-defined]
+    absent = [name for name in expected.tensors if name not in state]
+    unexpected = {given for name, given in named.names.items() if name not in expected.tensors}
     error, foreign = "", set(found) - set(named.names.values())
     try:
         result = network.load_state_dict(state, strict=False)
-        absent = list(result.missing_keys)
-        unexpected = {named.names.get(name, name) for name in result.unexpected_keys}
+        if hasattr(result, "missing_keys"):  # a network's own may return nothing
+            absent = list(result.missing_keys)
+            unexpected = {named.names.get(name, name) for name in result.unexpected_keys}
     except Exception as raised:  # its modules' hooks may raise anything
         error = " ".join(str(raised).split()) or type(raised).__name__
-        absent = [name for name in expected.tensors if name not in state]
-        unexpected = {given for name, given in named.names.items() if name not in expected.tensors}
     needed = expected.missing(set(expected.tensors) - set(absent))
     missing = [name for name in absent if name in needed or name not in expected.tensors]
     return _Outcome(missing, [name for name in found if name in unexpected | foreign], error)
-
-
-def _plain(name: str, value: Any, file: str, target: Tensor | None) -> Any:
-    """A tensor as the network's are: with a value at every place."""
-    if not isinstance(value, Tensor):
-        return value
-    if value.is_meta:
-        raise ValueError(f"{file}: {name} has no values (saved from the device meta); save a network that has some")
-    if value.is_quantized or value.is_nested:
-        kind = "quantized" if value.is_quantized else "nested"
-        raise ValueError(f"{file}: {name} is a {kind} tensor; save it as a plain one")
-    if value.layout is not torch.strided and (target is None or target.layout is torch.strided):
-        return value.to_dense()
-    return value
 
 
 def _require_alike(named: Naming, found: Mapping[str, Any], file: str, expected: Expected) -> None:
@@ -122,23 +106,23 @@ def _require_alike(named: Naming, found: Mapping[str, Any], file: str, expected:
 
 
 def _are_equal(one: Tensor, two: Tensor) -> bool:
-    if one.shape != two.shape or one.is_meta or two.is_meta:
-        return one.shape == two.shape
+    if one.shape != two.shape:
+        return False
     same = (one == two) | ((one != one) & (two != two))  # NaN, too
     return bool(same.all())
 
 
 def _differences(named: Naming, outcome: _Outcome, found: Mapping[str, Any], expected: Expected) -> list[str]:
     """Why the file cannot be loaded, by name; nothing where it was."""
-    parts = _of_other_kinds(named, found, expected)
-    if not parts and not outcome.missing and not outcome.error:
+    if not outcome.missing and not outcome.error:
         return []
+    parts = []
     for name in outcome.missing:
         tensor = expected.tensors.get(name)
         parts.append(f"missing {name}" + (f" {_shape(tensor)}" if tensor is not None else ""))
     own = {given: name for name, given in named.names.items()}
-    for given in outcome.unexpected:
-        if outcome.missing and isinstance(found[given], Tensor):
+    for given in outcome.unexpected if outcome.missing else ():
+        if isinstance(found[given], Tensor):
             parts.append(f"unexpected {own.get(given, given)} {_shape(found[given])}")
     parts += _of_other_shapes(named, found, expected)
     return parts or [outcome.error[:300]]
@@ -148,13 +132,13 @@ def _of_other_shapes(named: Naming, found: Mapping[str, Any], expected: Expected
     return [
         f"{name} {_shape(found[given])} instead of {_shape(tensor)}"
         for name, tensor in expected.tensors.items()
-        if (given := named.names.get(name)) and not is_lazy(tensor) and found[given].shape != tensor.shape
+        if (given := named.names.get(name)) and not is_lazy(tensor) and _shape(found[given]) != _shape(tensor)
     ]
 
 
 def _of_other_kinds(named: Naming, found: Mapping[str, Any], expected: Expected) -> list[str]:
     return [
-        f"{name} {_dtype(found[given])} instead of {_dtype(tensor)}"
+        f"{name} {_described(found[given])} instead of {_described(tensor)}"
         for name, tensor in expected.tensors.items()
         if (given := named.names.get(name)) and name not in expected.unused and _kind(found[given]) != _kind(tensor)
     ]
@@ -162,19 +146,37 @@ def _of_other_kinds(named: Naming, found: Mapping[str, Any], expected: Expected)
 
 def _kind(tensor: Tensor) -> str:
     """Numbers of one kind stand for the same values in another precision; bytes are only scaled ones."""
-    if tensor.is_complex():
+    if tensor.is_meta or tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
+        return _described(tensor)
+    if tensor.dtype.is_complex:
         return "complex"
-    if not tensor.is_floating_point():
+    if not tensor.dtype.is_floating_point:
         return "whole"
-    return "real" if tensor.element_size() > 1 else _dtype(tensor)
+    return "real" if tensor.dtype.itemsize > 1 else _described(tensor)
 
 
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _described(tensor: Tensor) -> str:
+    """The kind of a tensor's values."""
+    if tensor.is_meta:
+        return "without values (of the device meta)"
+    if tensor.is_nested:
+        return "nested"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return dtype if tensor.layout is torch.strided else f"{str(tensor.layout).removeprefix('torch.')} {dtype}"
+
+
+def _dense(found: Mapping[str, Any], shapes: Collection[torch.Size]) -> Mapping[str, Any]:
+    """With a value at every place of sparse tensors that have one of these shapes."""
+    sparse = [
+        name
+        for name, value in found.items()
+        if isinstance(value, Tensor) and not value.is_nested and value.layout in _SPARSE and value.shape in shapes
+    ]
+    return {**found, **{name: found[name].to_dense() for name in sparse}} if sparse else found
 
 
 def _shape(tensor: Tensor) -> list[int] | str:
-    return "of no shape yet" if is_lazy(tensor) else list(tensor.shape)
+    return "of no shape" if is_lazy(tensor) or tensor.is_nested else list(tensor.shape)
 
 
 def _notes(named: Naming, outcome: _Outcome, found: Mapping[str, Any], expected: Expected) -> Iterator[str]:
@@ -190,7 +192,7 @@ def _notes(named: Naming, outcome: _Outcome, found: Mapping[str, Any], expected:
         yield f"without {absent} running statistics of batch-norm, which counting does not use"
     pairs = [(found[given], expected.tensors.get(name)) for name, given in named.names.items()]
     rounded = {
-        f"{_dtype(tensor)} is rounded to the network's {_dtype(target)}"
+        f"{_described(tensor)} is rounded to the network's {_described(target)}"
         for tensor, target in pairs
         if isinstance(tensor, Tensor)
         and target is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +90,14 @@ class Naming:
     def renamed(self, name: str) -> str:
         """The network's name for a file's name that begins with the prefix."""
         return _renamed(_without(name, self.dropped).removeprefix(self.prefix), self.paths)
+
+    def of_modules(self, versions: Mapping[str, Any]) -> OrderedDict[str, Any]:
+        """What a file says of its modules by their paths, by the network's paths; of those below the prefix."""
+        return OrderedDict(
+            (self.renamed(f"{path}.").removesuffix("."), value)
+            for path, value in versions.items()
+            if _without(f"{path}.", self.dropped).startswith(self.prefix)
+        )
 
 
 def naming(found: Collection[str], expected: Expected) -> tuple[Naming | None, list[Naming]]:

@@ -13,9 +13,9 @@ HELP = "count the patterns of a network at checkpoint files"
 
 DESCRIPTION = """Count every pattern of every layer at each checkpoint, over the training images of a data set.
 
-CHECKPOINTS are files (.pt, .pth, .ckpt, .safetensors), a folder of them, or a pattern in quotes. The store is the one that the
-workflow makes for a run of files; beside it lies a manifest of the files, <output>.manifest.csv. A count that was
-stopped goes on when the command is given again."""
+CHECKPOINTS are files (.pt, .pth, .ckpt, .safetensors), a folder of them, or a pattern in quotes. The store is the one
+that the workflow makes for a run of files; beside it lies a manifest of the files, <output>.manifest.csv. A count that
+was stopped goes on when the command is given again."""
 
 EXAMPLES = """examples:
   reluscope count --network torchvision.models:resnet18 --argument num_classes=10 \\
