@@ -106,7 +106,7 @@ def _names(files: str) -> list[str]:
     if path.is_dir():
         with os.scandir(path) as entries:
             found = [e.name for e in entries if e.name.endswith(SUFFIXES) and e.name not in SUFFIXES and e.is_file()]
-        names = [str(path / name) for name in found]
+        names = [os.path.join(path, name) for name in found]  # noqa: PTH118 - of 100,000
     else:
         names = [name for name in _matches(str(path)) if os.path.isfile(name)]  # noqa: PTH113 - of 100,000
     if not names:

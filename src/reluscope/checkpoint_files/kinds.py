@@ -6,7 +6,8 @@ import re
 import zipfile
 from pathlib import Path
 
-_HEAD = 1024  # bytes that tell
+HEAD = 1024
+"""So many bytes tell."""
 
 _PICTURES = {b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture", b"%PDF": "a PDF document"}
 _BINARY = {
@@ -23,15 +24,20 @@ _BINARY = {
 }
 
 
-def mistaken_for_one(file: str) -> str | None:
-    """What was saved in place of a checkpoint by git or a download, and what to do; None where it is nothing such."""
-    head = _head(file)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+def mistaken_for_one(head: bytes) -> str | None:
+    """What was saved in place of a checkpoint by git or a download, and what to do; None where it is nothing such.
+
+    Args:
+        head: the first HEAD bytes of a file.
+    """
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n.")
+    if text[:1] not in (b"v", b"/", b"<"):
+        return None
     if text.startswith(b"version https://git-lfs.github.com/spec/"):
         size = re.search(rb"\nsize ([0-9]+)", head)
         of = f" of {int(size[1]):,} bytes" if size else ""
         return f"this is Git LFS's pointer to the file{of}, not the file; fetch it with git lfs pull"
-    if b"/annex/objects/" in head[:200] and b"\0" not in head:
+    if b"/annex/objects/" in text[:200] and b"\0" not in head:
         return "this is git-annex's pointer to the file, not the file; fetch it with git annex get"
     if re.match(rb"(?i)<(!doctype\s+html|html|head|body)\b", text):
         title = re.search(rb"(?is)<title[^>]*>(.*?)</title>", head)
@@ -44,9 +50,10 @@ def mistaken_for_one(file: str) -> str | None:
 
 def what_it_is(file: str) -> str | None:
     """What a file is that its readers refuse, and what to do; None where its first bytes do not tell."""
-    if what := mistaken_for_one(file):
+    with Path(file).open("rb") as opened:
+        head = opened.read(HEAD)
+    if what := mistaken_for_one(head):
         return what
-    head = _head(file)
     if not head:
         return "the file is empty"
     if not head.strip(b"\0"):
@@ -83,8 +90,3 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return all(letter.isprintable() or letter in "\n\r\t" for letter in text)
-
-
-def _head(file: str) -> bytes:
-    with Path(file).open("rb") as opened:
-        return opened.read(_HEAD)

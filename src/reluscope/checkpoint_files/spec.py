@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from reluscope import schedule
@@ -74,14 +75,21 @@ class FilesSpec:
         return schedule.select_steps(selections, self.timeline())
 
     def files_at(self, steps: Sequence[int]) -> list[Entry]:
-        """The files of these steps."""
-        wanted = set(steps)
-        return [file for file in self.files if file.step in wanted]
+        """The files of these steps, ascending."""
+        return [self._by_step[step] for step in sorted(set(steps)) if step in self._by_step]
+
+    @cached_property
+    def _by_step(self) -> dict[int, Entry]:
+        return {file.step: file for file in self.files}
 
     def to_dict(self) -> dict[str, Any]:
         """All that determines the counts of a file beside its bytes; JSON types."""
+        return json.loads(self._json)
+
+    @cached_property
+    def _json(self) -> str:
         sections = {
             "network": dict(self.network),
             "data": {**self.data.to_dict(), "fingerprint": fingerprint(self.data)},
         }
-        return json.loads(json.dumps(sections))
+        return json.dumps(sections)

@@ -6,6 +6,7 @@ beside a word such as checkpoint. Nothing else is guessed.
 
 from __future__ import annotations
 
+import os
 import re
 from decimal import Decimal
 from pathlib import PurePath
@@ -49,6 +50,7 @@ _TOKEN = re.compile(rf"{_NUMBER.pattern}|([A-Z]?[a-z]+|[A-Z]+(?![a-z])|[A-Z])|([
 """A name's parts: numbers, words (of camelCase, too), and what is between them."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+_DIGIT = re.compile("[0-9]")
 _DATE = re.compile(r"(19|20)[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])([0-9]{4}|[0-9]{6})?")
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(_[0-9]{3})+(?![0-9])")
 _BETWEEN = re.compile(r"[^A-Za-z0-9()]{1,3}")
@@ -79,14 +81,14 @@ class _Token(NamedTuple):
 
 def stem(file: str) -> str:
     """A file's name without what says its kind."""
-    name = PurePath(file).name
+    name = os.path.basename(file)  # noqa: PTH119 - of 100,000 files
     return next((name.removesuffix(suffix) for suffix in SUFFIXES_OF_PATTERNS if name.endswith(suffix)), name)
 
 
 def read_step(file: str) -> Reading:
     """The step that a file's name says; or its folder's, beside a word there, where the file's has no candidate."""
     reading, is_empty = _read(stem(file), _GENERIC)
-    if is_empty and any(map(str.isdecimal, folder := PurePath(file).parent.name)):
+    if is_empty and _DIGIT.search(folder := PurePath(file).parent.name):
         above, _ = _read(folder, _FOLDERS, beside_words=True)
         if above.step is not None:
             return above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -63,8 +64,8 @@ class Run:
         """The data section with the number of training images, as claims ask for it."""
         return {**self.spec.data.to_dict(), "num_images": self.num_images}
 
-    @property
-    def shards(self) -> dict[str, list[int]]:
+    @cached_property
+    def shards(self) -> Mapping[str, list[int]]:
         """Counted steps by shard."""
         return schedule.shards(self.steps, self.shard_length)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,19 +57,24 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
             )
     for run in study.runs.values():
         if run.is_trained:
-            _check(Path(folder, paths.weights(run.name)), "weights", run.spec.to_dict(), remembered)
+            _check(Path(folder, paths.weights(run.name)), "weights", run.spec.to_dict, remembered)
         for shard in run.shards:
-            none = dict.fromkeys(("sample", "layers", "labels"))  # that there is none is a setting too
-            settings = {**none, **counting_settings(run, shard)}
+            settings = functools.partial(_named_settings, run, shard)
             _check(Path(folder, paths.counts(run.name, shard)), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
-            _check(Path(folder, paths.measure(run.name, name)), "measure", measuring_settings(measure), remembered)
+            settings = functools.partial(measuring_settings, measure)
+            _check(Path(folder, paths.measure(run.name, name)), "measure", settings, remembered)
 
 
-def _check(store: Path, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
-    if remembered(str(store)) or not store.exists():
+def _named_settings(run: Run, shard: str) -> dict[str, Any]:
+    """A shard's settings, with those that there are only sometimes: that there is none is a setting too."""
+    return {**dict.fromkeys(("sample", "layers", "labels")), **counting_settings(run, shard)}
+
+
+def _check(store: Path, kind: str, settings: Callable[[], dict[str, Any]], remembered: Callable[[str], bool]) -> None:
+    if not store.exists() or remembered(str(store)):
         return
-    if different := stores.difference(_attributes(str(store), kind), settings):
+    if different := stores.difference(_attributes(str(store), kind), settings()):
         raise ConfigError(f"{store} was made with {different}; restore that, or delete the store to make it again")
 
 
