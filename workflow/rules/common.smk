@@ -1,5 +1,6 @@
 # What all rules share: the study, checked before anything runs, and the names of its files.
 import base64
+import functools
 import shutil
 import sys
 import time
@@ -13,6 +14,7 @@ from reluscope import measures as measuring
 from reluscope import paths
 from reluscope.checkpoint_files import findings, write_manifest
 from reluscope.files import WriteError
+from reluscope.schedule import shard_length_for
 from reluscope.sources import closure, module_files
 from reluscope.stages import progress
 from reluscope.study import (
@@ -46,6 +48,9 @@ if workflow.storage_settings.default_storage_provider == "fs":
     results_above = workflow.storage_settings.default_storage_prefix
 
 
+MANY_JOBS = 5_000  # of which a person is told that they may be fewer
+
+
 def remembered(store):
     """Whether Snakemake remembers how a store was made, and so makes it again by itself when its settings change."""
     record = base64.urlsafe_b64encode(store.encode()).decode()
@@ -69,6 +74,13 @@ try:
                 )
             for finding in findings(run.spec.files):
                 print(f"{run.name}: {finding}", file=sys.stderr)
+            if (number := len(run.shards)) > MANY_JOBS:
+                length = shard_length_for(run.steps, MANY_JOBS)
+                print(
+                    f"{run.name}: counting is {number:,} jobs, which take Snakemake {number * 0.0015:.0f} s or more before "
+                    f"the first; counting.shard_length: {length} makes {MANY_JOBS:,} or fewer (and counts anew)",
+                    file=sys.stderr,
+                )
 except (ValueError, SyntaxError) as error:
     # one line that a person can act on, instead of Snakemake's four about this file
     files = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
@@ -107,9 +119,14 @@ def figure_stores(figure):
     ]
 
 
-def measure_of(wildcards):
-    """What a measure store holds."""
-    return study.measures_of(wildcards.run)[wildcards.measure]
+measures_of = functools.cache(study.measures_of)  # thousands of jobs ask
+known_measures = {}
+
+
+def settings_of_measure(wildcards):
+    """All that determines what a measure store holds, beside the counts."""
+    measure = measures_of(wildcards.run)[wildcards.measure]
+    return measuring_settings(measure, known_measures)
 
 
 def relative(sources):
@@ -138,7 +155,7 @@ figure_files = [
 listed_measures = [
     paths.measure(run, measure)
     for run in study.runs
-    for measure in study.measures_of(run)
+    for measure in measures_of(run)
 ]
 
 

@@ -88,9 +88,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--output: expected a name that ends in .zarr, but got {output}")
     if output.exists():
         raise stores.StoreError(f"--output: {output} is there already; choose another name, or delete it")
-    counted = Study.from_config(_config(options)).runs[output.stem]
+    manifest = output.with_suffix(".manifest.csv")  # which knows what was read before
+    counted = Study.from_config(_config(options), manifest=lambda _: str(manifest)).runs[output.stem]
     assert isinstance(counted.spec, FilesSpec)
-    manifest = output.with_suffix(".manifest.csv")
     for finding in findings(counted.spec.files):
         print(finding, file=sys.stderr)
     write_manifest(counted.spec.files, manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,18 @@ def counting_settings(run: Run, shard: str) -> dict[str, Any]:
     return settings
 
 
-def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
-    """All that determines a measure beside the counts, as its store keeps it; JSON types."""
-    options = {**measures.find(measure.function).options, **measure.options}
-    return {"options": options, "steps": measure.steps.tolist(), "code": measures.code(measure.function)}
+def measuring_settings(measure: MeasureSpec, known: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """All that determines a measure beside the counts, as its store keeps it; JSON types.
+
+    Args:
+        known: what was found before of functions with these options, and is found now; for those who ask often.
+    """
+    known = {} if known is None else known
+    name = f"{measure.function} {json.dumps(dict(measure.options))}"
+    if name not in known:
+        options = {**measures.find(measure.function).options, **measure.options}
+        known[name] = {"options": options, "code": measures.code(measure.function)}
+    return {"options": known[name]["options"], "steps": measure.steps.tolist(), "code": known[name]["code"]}
 
 
 def check_results(study: Study, remembered: Callable[[str], bool] = lambda store: False, folder: str = "") -> None:
@@ -55,6 +64,7 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
                 f"study: {store} belongs to the study {found!r}, but the config is {study.name!r}; choose another "
                 "folder with --directory, or move results away"
             )
+    known: dict[str, dict[str, Any]] = {}
     for run in study.runs.values():
         if run.is_trained:
             _check(Path(folder, paths.weights(run.name)), "weights", run.spec.to_dict, remembered)
@@ -62,7 +72,7 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
             settings = functools.partial(_named_settings, run, shard)
             _check(Path(folder, paths.counts(run.name, shard)), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
-            settings = functools.partial(measuring_settings, measure)
+            settings = functools.partial(measuring_settings, measure, known)
             _check(Path(folder, paths.measure(run.name, name)), "measure", settings, remembered)
 
 
