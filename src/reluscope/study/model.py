@@ -146,7 +146,7 @@ class Study:
             ConfigError: unknown names, or values that do not fit together.
         """
         try:
-            made = FilesSpec.from_manifest if files_as_listed else FilesSpec.from_config
+            made: Callable[..., FilesSpec] = FilesSpec.from_manifest if files_as_listed else FilesSpec.from_config
             return cls._build(config, lambda run, *section: made(*section, manifest(run)))
         except ConfigError:
             raise
