@@ -48,7 +48,7 @@ if workflow.storage_settings.default_storage_provider == "fs":
     results_above = workflow.storage_settings.default_storage_prefix
 
 
-MANY_JOBS = 5_000  # of which a person is told that they may be fewer
+MANY_JOBS, FEWER_JOBS = 5_000, 1_000  # of so many a person is told how they may be fewer
 
 
 def remembered(store):
@@ -75,10 +75,10 @@ try:
             for finding in findings(run.spec.files):
                 print(f"{run.name}: {finding}", file=sys.stderr)
             if (number := len(run.shards)) > MANY_JOBS:
-                length = shard_length_for(run.steps, MANY_JOBS)
+                length = shard_length_for(run.steps, FEWER_JOBS)
                 print(
                     f"{run.name}: counting is {number:,} jobs, which take Snakemake {number * 0.0015:.0f} s or more before "
-                    f"the first; counting.shard_length: {length} makes {MANY_JOBS:,} or fewer (and counts anew)",
+                    f"the first; counting.shard_length: {length} makes {FEWER_JOBS:,} or fewer (and counts anew)",
                     file=sys.stderr,
                 )
 except (ValueError, SyntaxError) as error:
