@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reluscope.schedule import Timeline, default_shard_length, select_steps, shard_name, shards, with_ends
+from reluscope.schedule import (
+    Timeline,
+    default_shard_length,
+    select_steps,
+    shard_length_for,
+    shard_name,
+    shards,
+    with_ends,
+)
 
 CIFAR = Timeline(num_images=50_000, batch_size=128, epochs=200)
 DIGITS = Timeline(num_images=1_500, batch_size=128, epochs=3)  # 12 steps an epoch
@@ -120,3 +128,20 @@ def test_a_long_training_is_counted_in_four_jobs(epochs: int) -> None:
     jobs = shards(select_steps({"per_epoch": 1}, timeline), length)
     assert len(jobs) == (4 if timeline.num_steps >= 4_000 else timeline.num_steps // 1_000 + 1)
     assert max(map(len, jobs.values())) - min(map(len, jobs.values())) <= 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "jobs", "length"),
+    [
+        (range(100), 100, 1),
+        (range(101), 100, 2),
+        (range(0, 5_000_000, 500), 1_000, 5_000),
+        (range(100_000), 5_000, 20),
+        ([7], 1, 1),
+        ([0, 10**15], 1, 2 * 10**15),
+    ],
+)
+def test_the_length_of_shards_for_so_many_jobs(steps, jobs: int, length: int) -> None:
+    found = shard_length_for(np.array(steps), jobs)
+    assert found == length
+    assert len(shards(np.array(steps), found)) <= jobs

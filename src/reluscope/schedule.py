@@ -6,6 +6,7 @@ A step is an optimizer update done; 0 is the initialisation.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -229,3 +230,13 @@ def shards(steps: Steps, length: int) -> dict[str, list[int]]:
     for step in steps.tolist():
         by_shard.setdefault(shard_name(step, length), []).append(step)
     return by_shard
+
+
+def shard_length_for(steps: Steps, jobs: int) -> int:
+    """The shortest shard, of 1, 2 or 5 times a power of ten steps, that makes at most so many of these steps."""
+    length = 1
+    for times in itertools.cycle((2, 2.5, 2)):
+        if len(np.unique(np.asarray(steps) // length)) <= jobs:
+            return length
+        length = int(length * times)
+    raise AssertionError("a cycle does not end")

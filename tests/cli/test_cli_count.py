@@ -10,6 +10,8 @@ import torch
 import zarr
 
 from reluscope import build_network, cli, count_patterns, open_counts
+from reluscope.checkpoint_files import loading, manifest
+from reluscope.counts import writer
 
 NETWORK = """
 from torch import nn
@@ -129,7 +131,8 @@ def test_a_mistake_is_one_line(
     assert cli.main([*COUNT, *arguments]) == 2
     printed = capsys.readouterr().err
     assert says in printed
-    assert printed.count("\n") == 1
+    lines = [line for line in printed.splitlines() if not line.startswith("taken for steps: ")]
+    assert len(lines) == 1
     assert not (folder / "a.zarr").exists()
 
 
@@ -150,3 +153,55 @@ def test_a_number_that_is_none_is_refused(flag: str, value: str, capsys: pytest.
         cli.main([*COUNT, flag, value, "--output", "a.zarr", "saved"])
     assert stopped.value.code == 2
     assert f"{flag}: expected a whole number of at least 1, but got '{value}'" in capsys.readouterr().err
+
+
+def test_a_count_that_goes_on_reads_no_file_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "SAVE_SECONDS", -1.0)
+    state = torch.load("saved/epoch_20.pt", weights_only=True)
+    torch.save({**state, "global_step": 41}, "saved/epoch_40.pt")
+    load = loading.load_state
+
+    def killed(file: str, network: torch.nn.Module) -> list[str]:
+        if "40" in file:
+            raise KeyboardInterrupt
+        return load(file, network)
+
+    command = [*COUNT, "--output", "a.zarr", "saved"]
+    monkeypatch.setattr(loading, "load_state", killed)
+    assert cli.main(command) != 0
+    monkeypatch.setattr(loading, "load_state", load)
+    before = (folder / "a.manifest.csv").stat()
+    read: list[str] = []
+    digest = manifest.digest
+    for module in (manifest, loading):
+        monkeypatch.setattr(module, "digest", lambda file: read.append(file) or digest(file))
+    assert cli.main(command) == 0
+    assert read == ["saved/epoch_40.pt"]  # as it is loaded
+    assert (folder / "a.manifest.csv").stat() == before
+    assert open_counts("a.zarr").steps.tolist() == [0, 20, 40]
+    assert not (folder / "results").exists()
+
+
+def test_a_file_that_changed_is_read_again(folder: Path) -> None:
+    command = [*COUNT, "saved", "--output"]
+    assert cli.main([*command, "a.zarr"]) == 0
+    torch.save(torch.load("saved/epoch_0.pt", weights_only=True), "saved/epoch_20.pt")
+    (folder / "a.zarr").rename("before.zarr")
+    assert cli.main([*command, "a.zarr"]) == 0
+    before, after = open_counts("before.zarr"), open_counts("a.zarr")
+    np.testing.assert_array_equal(after.at(1, 0).keys, after.at(0, 0).keys)
+    assert before.attributes["sha256"][0] == after.attributes["sha256"][0]
+    assert before.attributes["sha256"][1] != after.attributes["sha256"][1]
+
+
+def test_what_is_no_checkpoint_is_told_before_anything_is_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 46830571\n"
+    (folder / "saved/epoch_40.pt").write_text(pointer)
+    assert cli.main([*COUNT, "--output", "a.zarr", "saved"]) == 2
+    printed = capsys.readouterr().err
+    assert printed == (
+        "reluscope count: runs.a: saved/epoch_40.pt: this is Git LFS's pointer to the file of 46,830,571 bytes, not "
+        "the file; fetch it with git lfs pull\n"
+    )

@@ -1,5 +1,6 @@
 # What all rules share: the study, checked before anything runs, and the names of its files.
 import base64
+import functools
 import os
 import shutil
 import sys
@@ -20,6 +21,7 @@ from reluscope import measures as measuring
 from reluscope import paths
 from reluscope.checkpoint_files import findings, write_manifest
 from reluscope.files import WriteError
+from reluscope.schedule import shard_length_for
 from reluscope.sources import closure, module_files
 from reluscope.stages import progress
 from reluscope.study import (
@@ -51,6 +53,9 @@ STUDIES = Path(workflow.basedir) / "workflow/studies"
 results_above = ""
 if workflow.storage_settings.default_storage_provider == "fs":
     results_above = workflow.storage_settings.default_storage_prefix
+
+
+MANY_JOBS, FEWER_JOBS = 5_000, 1_000  # of so many a person is told how they may be fewer
 
 
 def remembered(store):
@@ -89,6 +94,13 @@ try:
                 )
             for finding in findings(run.spec.files):
                 print(f"{run.name}: {finding}", file=sys.stderr)
+            if (number := len(run.shards)) > MANY_JOBS:
+                length = shard_length_for(run.steps, FEWER_JOBS)
+                print(
+                    f"{run.name}: counting is {number:,} jobs, which take Snakemake {number * 0.0015:.0f} s or more before "
+                    f"the first; counting.shard_length: {length} makes {FEWER_JOBS:,} or fewer (and counts anew)",
+                    file=sys.stderr,
+                )
 except (ValueError, SyntaxError) as error:
     # one line that a person can act on, instead of Snakemake's four about this file
     files = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
@@ -127,9 +139,14 @@ def figure_stores(figure):
     ]
 
 
-def measure_of(wildcards):
-    """What a measure store holds."""
-    return study.measures_of(wildcards.run)[wildcards.measure]
+measures_of = functools.cache(study.measures_of)  # thousands of jobs ask
+known_measures = {}
+
+
+def settings_of_measure(wildcards):
+    """All that determines what a measure store holds, beside the counts."""
+    measure = measures_of(wildcards.run)[wildcards.measure]
+    return measuring_settings(measure, known_measures)
 
 
 def relative(sources):
@@ -158,7 +175,7 @@ figure_files = [
 listed_measures = [
     paths.measure(run, measure)
     for run in study.runs
-    for measure in study.measures_of(run)
+    for measure in measures_of(run)
 ]
 
 

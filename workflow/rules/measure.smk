@@ -16,7 +16,7 @@ rule measure:
         runtime=1440,
     params:
         # with a digest of the measure's code and of what it uses: editing these reruns this measure, and nothing else
-        settings=lambda wildcards: measuring_settings(measure_of(wildcards)),
+        settings=settings_of_measure,
     message:
         "Measuring {wildcards.measure} of {wildcards.run}"
     script:

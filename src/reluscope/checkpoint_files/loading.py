@@ -5,23 +5,32 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from reluscope.checkpoint_files.fitting import load_tensors
+from reluscope.checkpoint_files.kinds import what_it_is
 from reluscope.checkpoint_files.manifest import Entry, digest
+from reluscope.checkpoint_files.naming import Expected, naming
 
-WRAPPINGS = ("state_dict", "model_state_dict", "model", "network", "net")
+WRAPPINGS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "network",
+    "net",
+    "module",
+    "model_state",
+    "network_weights",
+    "params",
+    "weights",
+)
 """Keys under which a state dict is commonly saved, in the order they are looked for."""
-
-PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
-"""What DataParallel, torch.compile and common wrappers put before the names of parameters."""
-
-_LISTED = 8  # names that a message lists
 
 
 class CheckpointFiles:
@@ -29,9 +38,12 @@ class CheckpointFiles:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = {entry.step: entry for entry in entries}
+        self._said: set[str] = set()
 
     def load_into(self, network: nn.Module, step: int) -> None:
         """Put the network into the state of `step`: parameters, and what buffers the file has.
+
+        What a person should know of a file is said once, of the first one of which it is true.
 
         Raises:
             ValueError: the file changed since the manifest was written, cannot be read, or is of another network.
@@ -39,40 +51,27 @@ class CheckpointFiles:
         entry = self._entries[step]
         if digest(entry.file) != entry.sha256:
             raise ValueError(f"{entry.file}: changed since its manifest was written; start again to count it as it is")
-        load_state(entry.file, network)
+        for note in load_state(entry.file, network):
+            if note not in self._said:
+                print(f"{entry.file}: {note}", flush=True)
+                self._said.add(note)
 
 
-def load_state(file: str, network: nn.Module) -> None:
+def load_state(file: str, network: nn.Module) -> list[str]:
     """Load a checkpoint's parameters and buffers into a network, in the network's own precision.
 
-    Batch-norm's running statistics may be missing: counting takes each batch's own.
+    They come in through the network's `load_state_dict`, with its hooks. Tied weights may be there by one of their
+    names, and batch-norm's running statistics may be missing, because counting takes each batch's own. The network is
+    left as it was where the file is refused.
+
+    Returns:
+        What a person should know, a line each: what the file has and the network does not take, say.
 
     Raises:
-        ValueError: the file cannot be read, or tensors are missing, unexpected or of another shape: all in one line.
+        ValueError: the file cannot be read, or lacks what the network needs, or has it in another shape or kind of
+            numbers: all in one line.
     """
-    expected = {name: tensor for name, tensor in network.state_dict().items() if isinstance(tensor, Tensor)}
-    found = _unprefixed(_state_dict(read_file(file), file), expected)
-    unused = {
-        f"{name}.{buffer}" if name else buffer
-        for name, module in network.named_modules()
-        if isinstance(module, _BatchNorm)
-        for buffer, _ in module.named_buffers(recurse=False)
-    }
-    parts = [f"missing {n} {list(t.shape)}" for n, t in expected.items() if n not in found and n not in unused]
-    parts += [f"unexpected {n} {list(t.shape)}" for n, t in found.items() if n not in expected]
-    parts += [
-        f"{n} {list(found[n].shape)} instead of {list(t.shape)}"
-        for n, t in expected.items()
-        if n in found and found[n].shape != t.shape
-    ]
-    if parts:
-        more = [f"and {len(parts) - _LISTED} more"] if len(parts) > _LISTED else []
-        raise ValueError(f"{file} does not fit the network: {'; '.join(parts[:_LISTED] + more)}")
-    if absent := [name for name in expected if name not in found]:
-        print(f"{file}: without {len(absent)} running statistics of batch-norm, which counting does not use")
-    with torch.no_grad():
-        for name, tensor in found.items():
-            expected[name].copy_(tensor)
+    return load_tensors(_state_dict(read_file(file), file, network), file, network)
 
 
 def step_field(file: str, key: str) -> int:
@@ -106,6 +105,8 @@ def read_file(file: str) -> Any:
             return _safetensors(file).torch.load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
+        if what := what_it_is(file):
+            raise ValueError(f"{file}: {what}") from error
         held = re.search(r"GLOBAL (\S+)", str(error))
         raise ValueError(
             f"{file}: torch does not load it with weights_only=True"
@@ -115,8 +116,10 @@ def read_file(file: str) -> Any:
     except ValueError:
         raise
     except Exception as error:  # what a damaged or foreign file makes of the readers
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise ValueError(f"{file}: cannot be read: {reason}") from error
+        reason = f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if not isinstance(error, OSError):
+            reason = what_it_is(file) or reason
+        raise ValueError(f"{file}: {reason}") from error
 
 
 def _safetensors(file: str) -> Any:
@@ -137,29 +140,41 @@ def _metadata(file: str) -> Mapping[str, str]:
         raise ValueError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
-def _state_dict(content: Any, file: str) -> dict[str, Tensor]:
-    """The tensors by name, out of the wrappings that they are commonly saved in."""
-    inner = content
-    while isinstance(inner, Mapping) and (wrapping := next((k for k in WRAPPINGS if _is_mapping(inner.get(k))), None)):
-        inner = inner[wrapping]
-    items = inner.items() if _is_mapping(inner) else ()
-    tensors = {str(name): value for name, value in items if isinstance(value, Tensor)}
-    if not tensors:
-        held = ", ".join(map(str, content)) if _is_mapping(content) else f"a {type(content).__name__}"
+def _state_dict(content: Any, file: str, network: nn.Module) -> Mapping[str, Any]:
+    """The tensors by name, out of the wrappings that they are commonly saved in: of several, those that fit."""
+    held = list(_state_dicts(content))
+    if not held:
+        what = ", ".join(map(str, content)) if _is_mapping(content) else f"a {type(content).__name__}"
         raise ValueError(
-            f"{file}: expected parameters by name, alone or under {', '.join(WRAPPINGS)}, but it holds {held[:200]}"
+            f"{file}: expected parameters by name, alone or under {', '.join(WRAPPINGS)}, but it holds {what[:200]}"
         )
-    return tensors
+    if len(held) > 1:
+        expected = Expected.of(network)
+        fitting = [one for one in held if naming(one[1], expected)[0]]
+        if len(fitting) != 1:
+            places = " and ".join(place for place, _ in fitting or held)
+            raise ValueError(f"{file}: holds parameters under {places}; save those that are meant alone")
+        held = fitting
+    return held[0][1]
+
+
+def _state_dicts(content: Any, place: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Where there are tensors by name, and these."""
+    if not _is_mapping(content):
+        return
+    inner = [one for key in WRAPPINGS for one in _state_dicts(content.get(key), f"{place}.{key}" if place else key)]
+    if inner:
+        yield from inner
+    elif any(isinstance(value, Tensor) for value in content.values()):
+        named = OrderedDict(
+            (str(name), value)
+            for name, value in content.items()
+            if isinstance(value, Tensor) or str(name).endswith("_extra_state")
+        )
+        if hasattr(content, "_metadata"):  # by which hooks tell old files from new ones
+            named._metadata = content._metadata  # type: ignore[attr-defined]
+        yield place, named
 
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
-
-
-def _unprefixed(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without what wrappers put before every name, unless the network's own names begin so."""
-    while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in found)), None):
-        if all(name.startswith(prefix) for name in expected):
-            break
-        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
-    return found

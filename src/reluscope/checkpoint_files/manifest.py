@@ -15,7 +15,12 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from reluscope.checkpoint_files.finding import CheckpointFile, listed
+from reluscope.checkpoint_files.kinds import HEAD, mistaken_for_one
+from reluscope.checkpoint_files.steps import ALONE, EPOCH, read_step
 from reluscope.files import write_file
+
+BY_NAME = "name"
+"""`Entry.step_from` where `steps.read_step` said the step."""
 
 _FEW = 5  # steps that a message names
 
@@ -29,7 +34,7 @@ class Entry(NamedTuple):
         sha256: of its bytes, hexadecimal.
         bytes: its size.
         modified: when it was last written, in nanoseconds: the same size and time stand for the same bytes.
-        step_from: what said the step: an expression for names, or ``field`` and a key.
+        step_from: what said the step: BY_NAME, an expression for names, or ``field`` and a key.
     """
 
     file: str
@@ -41,12 +46,15 @@ class Entry(NamedTuple):
 
     def is_unchanged(self) -> bool:
         """Whether the file has the size and time that it had."""
-        return Path(self.file).is_file() and (self.bytes, self.modified) == stamp(self.file)
+        try:
+            return (self.bytes, self.modified) == stamp(self.file)
+        except OSError:
+            return False
 
 
 def stamp(file: str) -> tuple[int, int]:
     """A file's size and the time it was last written, in nanoseconds."""
-    found = Path(file).stat()
+    found = os.stat(file)  # noqa: PTH116 - of 100,000 files
     return found.st_size, found.st_mtime_ns
 
 
@@ -81,16 +89,21 @@ def describe(found: Sequence[CheckpointFile], step_from: str, known: Mapping[str
 
     Args:
         known: rows of a manifest by file; such a file is read only if it changed since.
+
+    Raises:
+        ValueError: a file to be read is something else that was saved under this name.
     """
-    is_known = [file in known and known[file].is_unchanged() for _, file in found]
-    unread = len(found) - sum(is_known)
+    stamps = [stamp(file) for _, file in found]  # before their bytes, so that a change meanwhile shows next time
+    digests = [
+        row.sha256 if (row := known.get(file)) and (row.bytes, row.modified) == now else None
+        for (_, file), now in zip(found, stamps, strict=True)
+    ]
+    unread = digests.count(None)
     rows = []
     with tqdm(total=unread, desc="reading checkpoints", leave=False, disable=None if unread else True) as bar:
-        for (step, file), has_digest in zip(found, is_known, strict=True):
-            size, modified = stamp(file)  # before its bytes, so that a change meanwhile shows next time
-            sha256 = known[file].sha256 if has_digest else digest(file)
-            rows.append(Entry(file, step, sha256, size, modified, step_from))
-            bar.update(not has_digest)
+        for (step, file), (size, modified), sha256 in zip(found, stamps, digests, strict=True):
+            rows.append(Entry(file, step, sha256 or digest(file), size, modified, step_from))
+            bar.update(sha256 is None)
     return rows
 
 
@@ -110,13 +123,22 @@ def write_manifest(rows: Sequence[Entry], path: Path) -> None:
 
 
 def digest(file: str) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with Path(file).open("rb") as opened:
+    """SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        ValueError: it is something else that was saved under a checkpoint's name.
+    """
+    with open(file, "rb") as opened:  # noqa: PTH123 - of 100,000 files
+        if what := mistaken_for_one(opened.read(HEAD)):
+            raise ValueError(f"{file}: {what}")
+        opened.seek(0)
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def findings(rows: Sequence[Entry]) -> Iterator[str]:
     """What a person should know of these files before they are counted, a line each."""
+    if rows and rows[0].step_from == BY_NAME:
+        yield from _unit(rows[0])
     by_digest: dict[str, list[Entry]] = {}
     for row in rows:
         by_digest.setdefault(row.sha256, []).append(row)
@@ -127,6 +149,15 @@ def findings(rows: Sequence[Entry]) -> Iterator[str]:
     if missing := gaps([row.step for row in rows]):
         few = list(itertools.islice(itertools.chain.from_iterable(missing), _FEW))
         yield f"no file for {_steps(few, sum(map(len, missing)))}, where the others are evenly spaced"
+
+
+def _unit(row: Entry) -> Iterator[str]:
+    """What the numbers in the names count, where no word there says that it is steps."""
+    read = read_step(row.file)
+    if read.counts == ALONE:
+        yield f"taken for steps: the only number in each name, such as {read.candidates[0]} in {row.file}"
+    elif read.counts == EPOCH:
+        yield f"taken for steps: the number of epochs in each name, such as {read.candidates[0]} in {row.file}"
 
 
 def gaps(steps: Sequence[int]) -> list[range]:

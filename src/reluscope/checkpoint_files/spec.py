@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from reluscope import schedule
-from reluscope.checkpoint_files.finding import LAST_NUMBER, find_files
-from reluscope.checkpoint_files.manifest import Entry, describe, read_manifest
+from reluscope.checkpoint_files.finding import find_files
+from reluscope.checkpoint_files.manifest import BY_NAME, Entry, describe, read_manifest
 from reluscope.data.spec import DataSpec, fingerprint
 from reluscope.schedule import SavedSteps, Steps
 
@@ -37,8 +38,8 @@ class FilesSpec:
         Raises:
             ValueError: as `find_files`.
         """
-        step = section.get("step", LAST_NUMBER)
-        step_from = f"field {step['field']}" if isinstance(step, Mapping) else step
+        step = section.get("step")
+        step_from = f"field {step['field']}" if isinstance(step, Mapping) else step or BY_NAME
         known = read_manifest(manifest)
 
         def field(file: str, key: str) -> int:
@@ -74,14 +75,21 @@ class FilesSpec:
         return schedule.select_steps(selections, self.timeline())
 
     def files_at(self, steps: Sequence[int]) -> list[Entry]:
-        """The files of these steps."""
-        wanted = set(steps)
-        return [file for file in self.files if file.step in wanted]
+        """The files of these steps, ascending."""
+        return [self._by_step[step] for step in sorted(set(steps)) if step in self._by_step]
+
+    @cached_property
+    def _by_step(self) -> dict[int, Entry]:
+        return {file.step: file for file in self.files}
 
     def to_dict(self) -> dict[str, Any]:
         """All that determines the counts of a file beside its bytes; JSON types."""
+        return json.loads(self._json)
+
+    @cached_property
+    def _json(self) -> str:
         sections = {
             "network": dict(self.network),
             "data": {**self.data.to_dict(), "fingerprint": fingerprint(self.data)},
         }
-        return json.loads(json.dumps(sections))
+        return json.dumps(sections)

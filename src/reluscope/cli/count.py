@@ -13,9 +13,9 @@ HELP = "count the patterns of a network at checkpoint files"
 
 DESCRIPTION = """Count every pattern of every layer at each checkpoint, over the training images of a data set.
 
-CHECKPOINTS are files (.pt, .pth, .safetensors), a folder of them, or a pattern in quotes. The store is the one that the
-workflow makes for a run of files; beside it lies a manifest of the files, <output>.manifest.csv. A count that was
-stopped goes on when the command is given again."""
+CHECKPOINTS are files (.pt, .pth, .ckpt, .safetensors), a folder of them, or a pattern in quotes. The store is the one
+that the workflow makes for a run of files; beside it lies a manifest of the files, <output>.manifest.csv. A count that
+was stopped goes on when the command is given again."""
 
 EXAMPLES = """examples:
   reluscope count --network torchvision.models:resnet18 --argument num_classes=10 \\
@@ -55,7 +55,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, type=Path, metavar="STORE", help="the counts store, ending in .zarr")
     step = parser.add_mutually_exclusive_group()
-    step.add_argument("--step", metavar="REGEX", help="finds the step in a file's name; the last number by default")
+    step.add_argument(
+        "--step",
+        metavar="REGEX",
+        help="finds the step in a file's name; by default the number beside step, iter or epoch",
+    )
     step.add_argument("--step-field", metavar="KEY", help="what holds the step in each file, such as global_step")
     parser.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images a batch; default 128")
     parser.add_argument(
@@ -84,9 +88,9 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--output: expected a name that ends in .zarr, but got {output}")
     if output.exists():
         raise stores.StoreError(f"--output: {output} is there already; choose another name, or delete it")
-    counted = Study.from_config(_config(options)).runs[output.stem]
+    manifest = output.with_suffix(".manifest.csv")  # which knows what was read before
+    counted = Study.from_config(_config(options), manifest=lambda _: str(manifest)).runs[output.stem]
     assert isinstance(counted.spec, FilesSpec)
-    manifest = output.with_suffix(".manifest.csv")
     for finding in findings(counted.spec.files):
         print(finding, file=sys.stderr)
     write_manifest(counted.spec.files, manifest)

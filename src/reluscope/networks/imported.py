@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,17 @@ def build_imported(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     """The network that the function or class at ``package.module:name`` returns for `arguments`.
 
     Raises:
-        ValueError: one line that says which part of the import or call failed, or that it returned no network.
+        ValueError: one line that says which part of the import or call failed, or that it returned no network or
+            one without values.
     """
     network = call(path, dict(arguments))
     if not isinstance(network, nn.Module):
         raise ValueError(f"import {path}: expected it to return a torch.nn.Module, but got {type(network).__name__}")
+    for name, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):
+        if tensor.is_meta:
+            raise ValueError(
+                f"import {path}: the network's {name} has no values (of the device meta); build it on the CPU"
+            )
     return network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -63,8 +64,8 @@ class Run:
         """The data section with the number of training images, as claims ask for it."""
         return {**self.spec.data.to_dict(), "num_images": self.num_images}
 
-    @property
-    def shards(self) -> dict[str, list[int]]:
+    @cached_property
+    def shards(self) -> Mapping[str, list[int]]:
         """Counted steps by shard."""
         return schedule.shards(self.steps, self.shard_length)
 
@@ -131,18 +132,26 @@ class Study:
     keep_nan: bool = False
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], *, files_as_listed: bool = False) -> Self:
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        files_as_listed: bool = False,
+        manifest: Callable[[str], str] = paths.manifest,
+    ) -> Self:
         """Build the study of a resolved config that fits the schema.
 
         Args:
             files_as_listed: take checkpoint files as the runs' manifests list them, instead of looking for them; for
                 the jobs of a study, which must not see another one when files come and go meanwhile.
+            manifest: where the manifest of a run of files is, by the run's name.
 
         Raises:
             ConfigError: unknown names, or values that do not fit together.
         """
         try:
-            return cls._build(config, FilesSpec.from_manifest if files_as_listed else FilesSpec.from_config)
+            made: Callable[..., FilesSpec] = FilesSpec.from_manifest if files_as_listed else FilesSpec.from_config
+            return cls._build(config, lambda run, *section: made(*section, manifest(run)))
         except ConfigError:
             raise
         except (ValueError, OSError) as error:
@@ -190,12 +199,14 @@ class Study:
 
     def _check_labels(self) -> None:
         """Whether every measure of classes is given some."""
-        for run in self.runs.values():
-            for measure in self.measures_of(run.name).values():
-                try:
-                    measures.check_labels(measure.function, run.labels)
-                except ValueError as error:
-                    raise ConfigError(f"measures.{measure.function}: {error}") from error
+        wanted = {
+            (m.function, run.labels): None for run in self.runs.values() for m in self.measures_of(run.name).values()
+        }
+        for function, labels in wanted:
+            try:
+                measures.check_labels(function, labels)
+            except ValueError as error:
+                raise ConfigError(f"measures.{function}: {error}") from error
 
     def measures_of(self, run: str) -> dict[str, MeasureSpec]:
         """The measures to compute for a run, by the name of their store: those that the config lists, over all counted
@@ -227,8 +238,14 @@ class Study:
     def measure_store(self, run: str, measure: str, figure: str) -> str:
         """Name of the store that holds `measure` of `run` as `figure` shows it."""
         steps, counted = self.figures[figure].steps[run], self.runs[run].steps
-        own = "previous" in measures.needs(measure) and not np.array_equal(steps, counted[counted <= steps[-1]])
+        own = measure in self._of_previous and not np.array_equal(steps, counted[counted <= steps[-1]])
         return f"{measure}.{figure}" if own else measure
+
+    @cached_property
+    def _of_previous(self) -> frozenset[str]:
+        """The measures drawn that compare with the previous checkpoint."""
+        drawn = {name for figure in self.figures.values() for name in figure.measures}
+        return frozenset(name for name in drawn if "previous" in measures.needs(name))
 
 
 def _specs(
@@ -250,7 +267,7 @@ def _specs(
                 raise ConfigError("checkpoints.every: does not go with files; give the run's steps: {every: ...}")
             data = DataSpec.from_config(entry.get("data", config["data"]))
             num_train_images(data)  # meets missing data here
-            return {name: find(network, data, checkpoints, paths.manifest(name))}
+            return {name: find(name, network, data, checkpoints)}
         for key in ("step", "steps_per_epoch"):
             if key in checkpoints:
                 raise ConfigError(f"checkpoints.{key}: goes with checkpoints.files only")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,18 @@ def counting_settings(run: Run, shard: str) -> dict[str, Any]:
     return settings
 
 
-def measuring_settings(measure: MeasureSpec) -> dict[str, Any]:
-    """All that determines a measure beside the counts, as its store keeps it; JSON types."""
-    options = {**measures.find(measure.function).options, **measure.options}
-    settings = {"options": options, "steps": measure.steps.tolist(), "code": measures.code(measure.function)}
+def measuring_settings(measure: MeasureSpec, known: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """All that determines a measure beside the counts, as its store keeps it; JSON types.
+
+    Args:
+        known: what was found before of functions with these options, and is found now; for those who ask often.
+    """
+    known = {} if known is None else known
+    name = f"{measure.function} {json.dumps(dict(measure.options))}"
+    if name not in known:
+        options = {**measures.find(measure.function).options, **measure.options}
+        known[name] = {"options": options, "code": measures.code(measure.function)}
+    settings = {"options": known[name]["options"], "steps": measure.steps.tolist(), "code": known[name]["code"]}
     # named only where it is so, as above
     return {**settings, "keep_nan": True} if measure.keep_nan else settings
 
@@ -56,22 +66,32 @@ def check_results(study: Study, remembered: Callable[[str], bool] = lambda store
                 f"study: {store} belongs to the study {found!r}, but the config is {study.name!r}; choose another "
                 "folder with --directory, or move results away"
             )
+    known: dict[str, dict[str, Any]] = {}
     for run in study.runs.values():
         if run.is_trained:
-            _check(Path(folder, paths.weights(run.name)), "weights", run.spec.to_dict(), remembered)
+            _check(Path(folder, paths.weights(run.name)), "weights", run.spec.to_dict, remembered)
         for shard in run.shards:
-            none = dict.fromkeys(("sample", "layers", "labels"))  # that there is none is a setting too
-            settings = {**none, **counting_settings(run, shard)}
+            settings = functools.partial(_named_settings, run, shard)
             _check(Path(folder, paths.counts(run.name, shard)), "counts", settings, remembered)
         for name, measure in study.measures_of(run.name).items():
-            settings = {"keep_nan": None, **measuring_settings(measure)}
+            settings = functools.partial(_named_measuring, measure, known)
             _check(Path(folder, paths.measure(run.name, name)), "measure", settings, remembered)
 
 
-def _check(store: Path, kind: str, settings: dict[str, Any], remembered: Callable[[str], bool]) -> None:
-    if remembered(str(store)) or not store.exists():
+def _named_settings(run: Run, shard: str) -> dict[str, Any]:
+    """A shard's settings, with those that there are only sometimes: that there is none is a setting too."""
+    return {**dict.fromkeys(("sample", "layers", "labels")), **counting_settings(run, shard)}
+
+
+def _named_measuring(measure: MeasureSpec, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A measure's settings, likewise."""
+    return {"keep_nan": None, **measuring_settings(measure, known)}
+
+
+def _check(store: Path, kind: str, settings: Callable[[], dict[str, Any]], remembered: Callable[[str], bool]) -> None:
+    if not store.exists() or remembered(str(store)):
         return
-    if different := stores.difference(_attributes(str(store), kind), settings):
+    if different := stores.difference(_attributes(str(store), kind), settings()):
         raise ConfigError(f"{store} was made with {different}; restore that, or delete the store to make it again")
 
 
