@@ -142,10 +142,10 @@ class TestExtends:
             (["list.yaml"], "list.yaml: expected a mapping, got list"),
             (
                 ["torn.yaml"],
-                r"^extends: torn\.yaml: line 4: while parsing a flow sequence from line 2: expected ',' or",
+                r"^extends: torn\.yaml: line 4: while parsing a flow sequence from line 2: .*expected ',' or",
             ),
             (["tab.yaml"], r"^extends: tab\.yaml: line 3: .* cannot start any token$"),
-            (["alias.yaml"], r"^extends: alias\.yaml: line 2: found undefined alias 'there'$"),
+            (["alias.yaml"], r"^extends: alias\.yaml: line 2: found undefined alias$"),
             (["binary.yaml"], r"^extends: binary\.yaml: .*position 3$"),
             ("base.yaml", "expected a list of files, got 'base.yaml'"),
         ],

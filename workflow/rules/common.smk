@@ -21,6 +21,7 @@ from reluscope.study import (
     check_results,
     counting_settings,
     measuring_settings,
+    require_readable,
     resolve,
 )
 
@@ -31,9 +32,27 @@ report: "../report/workflow.rst"
 
 
 # A study given with --configfile stands for itself; only without one the default study is read.
+default_configfile = Path(workflow.basedir) / "config.yaml"
+config_files = [Path(f) for f in workflow.overwrite_configfiles] or [default_configfile]
+
+
+def stop(error):
+    """One line that a person can act on, instead of Snakemake's four about this file."""
+    named = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
+    return SystemExit(f"{named}: {error}")
+
+
+try:
+    if workflow.is_main_process:
+        for file in config_files:
+            require_readable(file)
+except ValueError as error:
+    raise stop(error)
+
+
 if not workflow.overwrite_configfiles:
 
-    configfile: str(Path(workflow.basedir) / "config.yaml")
+    configfile: str(default_configfile)
 
 
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
@@ -70,9 +89,7 @@ try:
             for finding in findings(run.spec.files):
                 print(f"{run.name}: {finding}", file=sys.stderr)
 except (ValueError, SyntaxError) as error:
-    # one line that a person can act on, instead of Snakemake's four about this file
-    files = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
-    raise SystemExit(f"{files}: {error}")
+    raise stop(error)
 
 
 wildcard_constraints:

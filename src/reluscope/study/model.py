@@ -15,7 +15,8 @@ from reluscope.hints import require_known
 from reluscope.networks.names import network_from_config
 from reluscope.patterns import parse_sample
 from reluscope.schedule import Steps
-from reluscope.study.config import ConfigError, known
+from reluscope.study.config import known
+from reluscope.study.config_error import ConfigError
 from reluscope.training.methods import METHODS, Method, method_from_config
 from reluscope.training.spec import TrainingSpec
 
