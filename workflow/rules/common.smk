@@ -1,5 +1,6 @@
 # What all rules share: the study, checked before anything runs, and the names of its files.
 import base64
+import os
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from reluscope.study import (
     check_results,
     counting_settings,
     measuring_settings,
+    require_memory,
     require_readable,
     resolve,
 )
@@ -77,6 +79,9 @@ try:
     validate(config, str(SCHEMA))
     # only the first process looks for files: a cluster's jobs take them as it found them
     study = Study.from_config(config, files_as_listed=not workflow.is_main_process)
+    if workflow.is_main_process and workflow.local_exec:
+        pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        require_memory(study.runs.values(), pages * page)
     runs_of_files = [run for run in study.runs.values() if not run.is_trained]
     if "plan" not in sys.argv:  # which reads no results, and may be of another study
         check_results(study, remembered, results_above)

@@ -212,6 +212,7 @@ def num_train_images(spec: DataSpec) -> int:
     return capped("data.images", spec.images, available)
 
 
+@functools.cache  # studies ask for each of their runs
 def image_shape(spec: DataSpec) -> tuple[int, ...]:
     """Shape of an item as a network gets it: (channels, height, width) of an image; of a folder, those of its first.
 
@@ -227,7 +228,12 @@ def image_shape(spec: DataSpec) -> tuple[int, ...]:
 
         if spec.channels and spec.resize:
             return (spec.channels, *spec.resize)
-        with Image.open(scan_tree(spec.folder).train[0][0]) as image:
+        file = scan_tree(spec.folder).train[0][0]
+        try:
+            image = Image.open(file)
+        except Exception as error:  # the decoders raise many kinds on a damaged header, or one of 10^9 pixels
+            raise ValueError(f"data.path: cannot read the image {str(file)!r}: {error}") from error
+        with image:
             return (spec.channels or num_channels(image), *(spec.resize or (image.height, image.width)))
     return _item_format(spec).network_shape
 
@@ -296,6 +302,11 @@ class _Imported:
 def _imported(spec: DataSpec, test: bool = False) -> _Imported:
     data = open_imported(spec, test)
     return _Imported(len(data), data.format, data.labelled, data.digest())
+
+
+def num_test_images_imported(spec: DataSpec) -> int | None:
+    """Test images of an imported data set; None where there are none."""
+    return None if spec.test_arguments is None else _imported(spec, test=True).size
 
 
 def _item_format(spec: DataSpec) -> ItemFormat:
