@@ -60,8 +60,8 @@ TRAINED: dict[str, Any] = {
         "shard_length": 3,
         "buffer_mb": 16,
         "layers": {
-            "include": ["stage*", "activation"],
-            "exclude": ["stage1.*1"],
+            "include": ["stage*"],
+            "exclude": ["stage1.block0*"],
             "channel_axis": {"*": 1},
             "signs": False,
         },
@@ -162,7 +162,8 @@ FILES: dict[str, Any] = {
         },
     },
     "figures": {
-        "f": {"runs": ["a", "b"], "measures": ["jaccard_to_initial"], "steps": {"list": [10, 20]}, "time": "step"},
+        "f": {"runs": ["a"], "measures": ["jaccard_to_initial"], "steps": {"list": [10, 20]}},
+        "h": {"runs": ["b", "a"], "measures": ["entropy"], "time": "step"},
         "g": {
             "kind": "profiles",
             "measures": ["entropy"],
@@ -174,114 +175,33 @@ FILES: dict[str, Any] = {
 
 CONFIGS = (TRAINED, OF_CLASSES, ARRAYS, FILES)
 
-_VALUES: list[Any] = [
+_WORDS = """x a b f 1 1e3 0.5 null * [ ? *1 $x$ $ a_$b^$ {run} %s ../x / ~ ~nobody/x 1/2 1/16 1/999999 1/1000000 2/3
+(\\d+) ( (x)(y) ([0-9]+)|x resnet8 resnet resnet9 toynet8 convnet14 pyramidnet8 fixup_resnet8 resnet2000 resnet9999999998
+relu prelu leaky_relu stepwise cyclic one_cycle own digits arrays imagefolder import math:sqrt no_such:thing os.path:join
+images.npz alone.npy photos saved saved/*.pt entropy appeared distinct_patterns occupancy jaccard_to_final linear symlog
+entropy_of_each_class mutual_information heatmaps profiles classes rows columns epoch step shuffled channels_last"""
+
+_TEXTS = [
+    *_WORDS.split(),
+    *("", " ", "x\ny", "x\ty", "\\$", "$\\frac{1}{$", "\x00", "\x1b", "\ud83d", "漢字 🙂", "ä" * 90),
+    *("a" * 99, "b" * 101, "c" * 300, "d" * 5000),
+]
+
+_NUMBERS = [
     *(0, 1, 2, 3, 5, 7, 8, 16, 30, 31, 64, 100, -1, -8, 1000, 10**4, 10**6, 2**31 - 1, 2**31, 2**63, 10**22, 10**400),
     *(0.0, 0.1, 0.5, 1.0, 1.5, 2.0, 64.0, -0.5, 1e-300, 1e308, 5e-324, math.inf, -math.inf, math.nan),
-    *(True, False, None, datetime.date(2026, 1, 2), b"x"),
-    *(
-        "",
-        " ",
-        "x",
-        "a",
-        "b",
-        "f",
-        "1",
-        "1e3",
-        "0.5",
-        "null",
-        "$x$",
-        "$",
-        "\\$",
-        "a_$b^$",
-        "$\\frac{1}{$",
-        "*",
-        "[",
-        "?",
-        "*1",
-    ),
-    *(
-        "a" * 99,
-        "b" * 101,
-        "c" * 300,
-        "d" * 5000,
-        "ä" * 90,
-        "x\ny",
-        "x\ty",
-        "\x00",
-        "\x1b",
-        "\ud83d",
-        "漢字 🙂",
-        "{run}",
-        "%s",
-    ),
-    *(
-        "../x",
-        "/",
-        "~",
-        "~nobody/x",
-        "1/2",
-        "1/16",
-        "1/999999",
-        "1/1000000",
-        "2/3",
-        "(\\d+)",
-        "(",
-        "(x)(y)",
-        "([0-9]+)|x",
-    ),
-    *(
-        "resnet8",
-        "resnet",
-        "resnet9",
-        "toynet8",
-        "convnet14",
-        "pyramidnet8",
-        "fixup_resnet8",
-        "resnet2000",
-        "resnet9999999998",
-    ),
-    *(
-        "relu",
-        "prelu",
-        "leaky_relu",
-        "stepwise",
-        "cyclic",
-        "one_cycle",
-        "own",
-        "digits",
-        "arrays",
-        "imagefolder",
-        "import",
-    ),
-    *(
-        "entropy",
-        "appeared",
-        "distinct_patterns",
-        "entropy_of_each_class",
-        "mutual_information",
-        "occupancy",
-        "jaccard_to_final",
-    ),
-    *(
-        "heatmaps",
-        "profiles",
-        "classes",
-        "rows",
-        "columns",
-        "epoch",
-        "step",
-        "linear",
-        "symlog",
-        "shuffled",
-        "channels_last",
-    ),
-    *("images.npz", "alone.npy", "photos", "saved", "saved/*.pt", "math:sqrt", "no_such:thing", "os.path:join"),
-    *([], {}, [[]], [{}], [0], [1], [2, 1], [0.5], [0.5, 0.25], [1, 1], [0, 10**22], [None], [True], ["a"], ["a", "b"]),
-    *(["a", "a"], ["*"], ["stage*"], [3, 2, 1], [1, 1, 1], [4, 4, 70000], [9999, 9999, 9999], [65536, 65536, 65536]),
-    *({"a": 1}, {"step": 0}, {"share": 0.5}, {"step": 0, "share": 0.5}, {"every": 1}, {"every": 2}, {"list": [0]}),
-    *({"list": []}, {"shares": []}, {"shares": [0.1]}, {"logarithmic": 3}, {"logarithmic": 2**31}, {"per_epoch": 2}),
-    *({"per_epoch": 10**9}, {"every": 1, "until": 2}, {"slots": 0}, {"slots": 10**12}, {"*": -3}, {"field": "x"}),
 ]
+
+_LISTS = json.loads("""[
+    [], [[]], [{}], [0], [1], [2, 1], [0.5], [0.5, 0.25], [1, 1], [0, 10000000000000000000000], [null], [true], ["a"],
+    ["a", "b"], ["a", "a"], ["*"], ["stage*"], [3, 2, 1], [1, 1, 1], [4, 4, 70000], [9999, 9999, 9999],
+    [65536, 65536, 65536], {}, {"a": 1}, {"step": 0}, {"share": 0.5}, {"step": 0, "share": 0.5}, {"every": 1},
+    {"every": 2}, {"list": [0]}, {"list": []}, {"shares": []}, {"shares": [0.1]}, {"logarithmic": 3},
+    {"logarithmic": 2147483648}, {"per_epoch": 2}, {"per_epoch": 1000000000}, {"every": 1, "until": 2}, {"slots": 0},
+    {"slots": 1000000000000}, {"*": -3}, {"field": "x"}
+]""")
+
+_VALUES: list[Any] = [*_TEXTS, *_NUMBERS, *_LISTS, True, False, None, datetime.date(2026, 1, 2), b"x"]
 
 
 def _places(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -396,9 +316,6 @@ def checked(config: dict[str, Any]) -> Study | str:
         require_memory(result.runs.values(), MEMORY)
     except ConfigError as error:
         result = str(error)
-    except ValueError as error:  # require_memory's
-        assert str(error).startswith("runs."), error
-        result = str(error)
     took = time.process_time() - started
     assert took < SLOWEST, f"took {took:.1f} s: {str(result)[:200]}"
     if isinstance(result, str):
@@ -417,9 +334,7 @@ def is_small(study: Study) -> bool:
         if width > 130 or network.get("depth", 0) > 20 or len(run.shards) > 40 or run.num_images > 200:
             return False
         trained = run.spec.timeline().num_steps if run.is_trained else 0
-        work += run.num_images * (network["depth"] if "depth" in network else 8) * (
-            len(run.steps) + trained
-        ) + 300 * len(run.shards)
+        work += run.num_images * network.get("depth", 8) * (len(run.steps) + trained) + 300 * len(run.shards)
     pictures = sum(len(figure.runs) * len(figure.measures) for figure in study.figures.values())
     return work < 40_000 and pictures < 30 and len(study.runs) < 6
 
@@ -483,10 +398,8 @@ def main(number: int, first: int = 0) -> None:
             except BaseException as error:
                 counts["FAILED"] += 1
                 last = traceback.extract_tb(error.__traceback__)[-1]
-                print(
-                    f"seed {seed}: {type(error).__name__}: {str(error)[:300]} ({last.filename}:{last.lineno})",
-                    flush=True,
-                )
+                where = f"{last.filename}:{last.lineno}"
+                print(f"seed {seed}: {type(error).__name__}: {str(error)[:300]} ({where})", flush=True)
                 if isinstance(error, KeyboardInterrupt):
                     break
         os.chdir("/")

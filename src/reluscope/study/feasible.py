@@ -69,13 +69,13 @@ def require_memory(runs: Iterable[Run], available: int) -> None:
         available: bytes.
 
     Raises:
-        ValueError: one does; one line that names it.
+        ConfigError: one does; one line that names it.
     """
     for run in runs:
         try:
             _require_memory(run.spec, run.batch_size, available)
         except ValueError as error:
-            raise ValueError(f"runs.{run.name}: {error}") from error
+            raise ConfigError(f"runs.{run.name}: {error}") from error
 
 
 def _require_memory(spec: TrainingSpec | FilesSpec, counted: int, most: int) -> None:
