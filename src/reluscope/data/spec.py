@@ -23,6 +23,9 @@ DATASETS = ("digits", "cifar10", "cifar100", "imagefolder", "arrays", "import")
 TRAIN_IMAGES = {"digits": 1_500, "cifar10": 50_000, "cifar100": 50_000}
 """Training images of each data set that has a fixed size."""
 
+MOST_IMAGES = 2**31 - 1
+"""No data set has more; its length is wrong then."""
+
 IMAGE_SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
 """(channels, height, width) of each data set that has a fixed one."""
 
@@ -318,6 +321,8 @@ def _item_format(spec: DataSpec) -> ItemFormat:
 
 def capped(key: str, requested: int | None, available: int) -> int:
     """`requested` images, or all `available` ones for None.  Raises ValueError for more than there are."""
+    if available > MOST_IMAGES:
+        raise ValueError(f"data: expected at most {MOST_IMAGES:,} images, but there are said to be {available:,}")
     if requested is not None and requested > available:
         raise ValueError(f"{key}: expected at most {available}, the images there are, but got {requested}")
     return available if requested is None else requested

@@ -13,7 +13,7 @@ _TEST_IMAGES = {"digits": 297, "cifar10": 10_000, "cifar100": 10_000}
 
 @functools.cache  # studies ask for each of their runs
 def require_usable(spec: DataSpec) -> None:
-    """Refuse test images that there are not, and an augmentation that the images do not stand.
+    """Refuse items that are none, test images that there are not, and an augmentation that the images do not stand.
 
     Raises:
         FileNotFoundError, ValueError: as `spec.num_train_images`; or one line that names the key.
@@ -25,8 +25,8 @@ def require_usable(spec: DataSpec) -> None:
                 f"data.test_images: expected none, {spec.described} has no test images, but got {spec.test_images}"
             )
         capped("data.test_images", spec.test_images, available)
+    shape = image_shape(spec)
     if spec.flip or spec.crop_padding:
-        shape = image_shape(spec)
         if len(shape) != 3:
             raise ValueError(
                 f"data.augmentation: expected none, it is for images [channels, height, width], but {spec.described} "
