@@ -181,7 +181,8 @@ _WORDS = """x a b f 1 1e3 0.5 null * [ ? *1 $x$ $ a_$b^$ {run} %s ../x / ~ ~nobo
 (\\d+) ( (x)(y) ([0-9]+)|x resnet8 resnet resnet9 toynet8 convnet14 pyramidnet8 fixup_resnet8 resnet2000 relu
 resnet9999999998 prelu leaky_relu stepwise cyclic one_cycle own digits arrays imagefolder import math:sqrt no_such:thing
 os.path:join images.npz grey.npz photos saved saved/*.pt entropy appeared distinct_patterns occupancy linear symlog
-jaccard_to_final entropy_of_each_class mutual_information heatmaps profiles classes rows columns epoch step shuffled channels_last"""
+jaccard_to_final entropy_of_each_class mutual_information heatmaps profiles classes rows columns epoch step shuffled
+channels_last"""
 
 _TEXTS = [
     *_WORDS.split(),
@@ -300,7 +301,7 @@ def prepare(folder: Path) -> None:
     (folder / "saved").mkdir()
     for step in (10, 20, 30):
         torch.manual_seed(step)
-        network = build_network("resnet8", in_channels=1, num_classes=10, widths=[2, 2, 2])
+        network = build_network("resnet8", in_channels=1, num_classes=3, widths=[2, 2, 2])
         torch.save({"epoch": step // 10, "state_dict": network.state_dict()}, folder / "saved" / f"net_{step}.pt")
 
 

@@ -12,7 +12,7 @@ import pytest
 from reluscope.study import Study
 
 CHANGED = 1_500
-RUN = 24  # of those that are accepted: a few seconds each
+RUN = 16  # of those that are accepted: a few seconds each
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MERGE = "tag:yaml.org,2002:merge"  # the key <<, of which there may be several
 _MOST_ENTRIES = 1_000_000
 """With every alias written out: aliases of aliases make billions of a few lines."""
+_DEEPEST = 100
 
 
 def require_readable(path: Path) -> None:
@@ -43,65 +45,85 @@ def read_mapping(path: Path, name: str) -> dict[str, Any]:
 def _loaded(path: Path, name: str, *, construct: bool) -> Any:
     """What a YAML file holds; None where it is not constructed, but only held against its rules."""
     try:
-        loader = _LOADER(path.read_bytes())
-        try:
-            root = loader.get_single_node()
-            if root is None:
-                return None
-            _require_unique(root)
-            return loader.construct_document(root) if construct else None
-        finally:
-            loader.dispose()
+        text = path.read_bytes()
+        _require_unique(text)
+        return yaml.load(text, _LOADER) if construct else None
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: {_where(error)}") from error
-    except RecursionError as error:
-        raise ConfigError(f"{name}: its lists and mappings are nested too deep") from error
     except (OSError, ValueError) as error:  # as of a number with thousands of digits
         raise ConfigError(f"{name}: {' '.join(str(error).split())}") from error
 
 
-def _require_unique(root: yaml.Node) -> None:
-    """Refuse equal keys, and count what aliases stand for.  Each node is looked at once."""
-    sizes: dict[int, int] = {}
+@dataclass
+class _Open:
+    """A mapping or list whose end is still to come.
 
-    def size_of(node: yaml.Node, place: tuple[str, ...]) -> int:
-        if id(node) in sizes:
-            if not sizes[id(node)]:
-                raise ConfigError(f"line {_line(node)}: an alias in it stands for the whole of it")
-            return sizes[id(node)]
-        sizes[id(node)] = 0  # as long as it is being looked at
-        size = 1
-        if isinstance(node, yaml.MappingNode):
-            _require_unique_keys(node, place)
-            size += sum(size_of(value, (*place, str(key.value))) for key, value in node.value)
-        elif isinstance(node, yaml.SequenceNode):
-            size += sum(size_of(item, (*place, str(number))) for number, item in enumerate(node.value))
-        if size > _MOST_ENTRIES:
-            raise ConfigError(f"line {_line(node)}: expected at most {_MOST_ENTRIES:,} entries, its aliases make more")
-        sizes[id(node)] = size
-        return size
+    Attributes:
+        keys: of a mapping, the line of each key, by what it resolves to; None of a list.
+        anchor: by which aliases mean it.
+        key: whose value comes next; None where a key comes next.
+        size: entries so far.
+    """
 
-    size_of(root, ())
+    keys: dict[tuple[str, str], int] | None
+    anchor: str | None
+    key: str | None = None
+    size: int = 1
 
 
-def _require_unique_keys(node: yaml.MappingNode, place: tuple[str, ...]) -> None:
-    first: dict[tuple[str, str], yaml.Node] = {}
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
-            continue
-        before = first.setdefault((key.tag, key.value), key)
-        if before is not key:
-            lines = f"on line {_line(before)} and again on line {_line(key)}"
-            if _line(before) == _line(key):
-                lines = f"twice on line {_line(key)}"
-            given = ".".join((*place, key.value))
-            raise ConfigError(f"{given} is given {lines}, of which YAML keeps the last; take one away")
+def _require_unique(text: bytes) -> None:
+    """Refuse keys that are given twice, and what has no end, event by event: nothing recurses, or is made."""
+    loader = _LOADER(text)
+    opened = [_Open(None, None)]
+    sizes: dict[str, int] = {}  # by anchor, 0 as long as its end is still to come
+    while (event := loader.get_event()) is not None and not isinstance(event, yaml.StreamEndEvent):
+        line = event.start_mark.line + 1
+        match event:
+            case yaml.DocumentStartEvent() if opened[0].size > 1:
+                raise ConfigError(f"line {line}: expected a single document, but here begins another one")
+            case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
+                opened.append(_Open({} if isinstance(event, yaml.MappingStartEvent) else None, event.anchor))
+                if len(opened) > _DEEPEST:
+                    raise ConfigError(f"line {line}: expected at most {_DEEPEST} lists and mappings within each other")
+                if event.anchor:
+                    sizes[event.anchor] = 0
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                closed = opened.pop()
+                if closed.anchor:
+                    sizes[closed.anchor] = closed.size
+                _take(opened, "", closed.size, line)
+            case yaml.AliasEvent():
+                if not (size := sizes.get(event.anchor, 1)):
+                    raise ConfigError(f"line {line}: the alias *{event.anchor} stands within what it means")
+                _take(opened, "", size, line)
+            case yaml.ScalarEvent():
+                if event.anchor:
+                    sizes[event.anchor] = 1
+                tag = event.tag or loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+                _take(opened, event.value, 1, line, tag)
 
 
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
+def _take(opened: list[_Open], value: str, size: int, line: int, tag: str = _MERGE) -> None:
+    """Put a value, of so many entries, into what is open: as a key of a mapping where one comes next."""
+    here = opened[-1]
+    here.size += size
+    if here.size > _MOST_ENTRIES:
+        raise ConfigError(f"line {line}: expected at most {_MOST_ENTRIES:,} entries, its aliases make more")
+    if here.keys is None:
+        return
+    if here.key is not None:
+        here.key = None
+        return
+    here.key = value
+    if tag == _MERGE:
+        return
+    if (first := here.keys.get((tag, value))) is not None:
+        lines = f"twice on line {line}" if first == line else f"on line {first} and again on line {line}"
+        given = ".".join([*(one.key for one in opened[:-1] if one.key), value])
+        raise ConfigError(f"{given} is given {lines}, of which YAML keeps the last; take one away")
+    here.keys[tag, value] = line
 
 
 def _where(error: yaml.YAMLError) -> str:
