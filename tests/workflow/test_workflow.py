@@ -122,11 +122,8 @@ def test_a_mistake_stops_before_any_job(clone: Clone, old: str, new: str, messag
 
 @pytest.mark.parametrize("given", ["own.yaml", "own.json"])
 def test_a_key_that_is_given_twice_stops_a_study_of_the_command_line(clone: Clone, given: str) -> None:
-    twice = {
-        "own.yaml": CONFIG.replace("runs:", "runs:\n  c: {network: toynet8}\nruns:"),
-        "own.json": '{"a": 1,\n"a": 2}',
-    }
-    (clone.folder / given).write_text(twice[given])
+    twice = CONFIG.replace("\nruns:", "\nruns:\n  c: {network: toynet8}\nruns:")
+    (clone.folder / given).write_text(twice if given.endswith("yaml") else '{"a": 1,\n"a": 2}')
     stopped = clone.snakemake("--dry-run", "--configfile", given)
     assert stopped.returncode != 0
     line = next(line for line in stopped.stdout.splitlines() if " is given on line " in line)

@@ -49,7 +49,7 @@ try:
         for file in config_files:
             require_readable(file)
 except ValueError as error:
-    raise stop(error)
+    raise SystemExit(f"{error}")
 
 
 if not workflow.overwrite_configfiles:
