@@ -355,7 +355,9 @@ def run_all(study: Study) -> None:
         stores = [paths.counts(run.name, shard) for shard in run.shards]
         for shard, store in zip(run.shards, stores, strict=True):
             count_shard(run, shard, source, store, threads=1)
-        measure_run({paths.measure(run.name, name): spec for name, spec in study.measures_of(run.name).items()}, stores)
+        wanted = {paths.measure(run.name, name): spec for name, spec in study.measures_of(run.name).items()}
+        if wanted:
+            measure_run(wanted, stores)
     for name in study.figures:
         draw_figure(study, name, [paths.figure(name, "png"), paths.figure(name, "pdf")])
     if study.scorecard:
