@@ -23,6 +23,7 @@ MOST_MEMORY = 1 << 40
 
 _NAMED = 20  # layers that a message names
 _BYTES = 4  # of a float32
+_CHANNEL_AXES = (1, -3)  # of [image, channel, row, column]
 
 
 def require_feasible(specs: Mapping[str, Mapping[str, TrainingSpec | FilesSpec]], config: Mapping[str, Any]) -> None:
@@ -157,6 +158,9 @@ def _require_layers(names: Sequence[str], layers: Mapping[str, Any]) -> None:
         for pattern in given:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise ValueError(f"layers.{key}: {pattern!r} matches no layer; there are {there}")
+    given_axes = axes.values() if isinstance(axes, Mapping) else [axes]
+    if odd := [axis for axis in given_axes if axis not in (*_CHANNEL_AXES, None)]:
+        raise ValueError(f"layers.channel_axis: expected 1, which holds the channels in our networks, got {odd[0]}")
     if not _chosen(names, layers):
         raise ValueError(f"layers.include, exclude: they leave no layer; there are {there}")
 
