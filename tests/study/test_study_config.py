@@ -336,6 +336,8 @@ def test_two_ways_to_name_a_network_are_one_setting(schema) -> None:
             {"exclude": ["*"]},
             "runs.a: layers.include, exclude: they leave no layer; there are ",
         ),
+        (("runs", "a", "layers"), {"channel_axis": 0}, "runs.a: layers.channel_axis: expected 1, which holds the chan"),
+        (("runs", "a", "layers"), {"channel_axis": {"*": -1}}, "runs.a: layers.channel_axis: expected 1, which holds"),
         (("measures", "occupancy"), {"slots": 0}, "measures.occupancy: slots: expected a whole number of at least 1"),
         (("study",), "x" * 101, "study: expected at most 100 characters, got 101: 'xxxx"),
         (("runs", "x" * 300), {"network": "resnet8"}, "runs: expected at most 100 characters, got 300: 'xxxx"),
@@ -447,11 +449,11 @@ def test_bounds_of_a_run_named_like_a_share_are_no_shares(schema) -> None:
 
 def test_a_run_may_choose_its_own_layers(schema) -> None:
     """What is counted is a setting of the store where it is given, and no setting where it is not."""
-    config = changed("counting", "layers", to={"include": ["stage1.*"], "channel_axis": {"*": -1}})
+    config = changed("counting", "layers", to={"include": ["stage1.*"], "channel_axis": {"*": -3}})
     config["runs"]["b"]["layers"] = {"exclude": ["activation"], "signs": True}
     runs = study(config, schema).runs
     settings = {name: counting_settings(run, next(iter(run.shards))) for name, run in runs.items()}
-    assert settings["a-seed0"]["layers"] == {"include": ["stage1.*"], "channel_axis": {"*": -1}}
+    assert settings["a-seed0"]["layers"] == {"include": ["stage1.*"], "channel_axis": {"*": -3}}
     assert settings["b-seed0"]["layers"] == {"exclude": ["activation"], "signs": True}
     plain = study(CONFIG, schema).runs["a-seed0"]
     assert "layers" not in counting_settings(plain, next(iter(plain.shards)))
