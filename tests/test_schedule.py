@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reluscope.schedule import (
+    SavedSteps,
     Timeline,
     default_shard_length,
     select_steps,
@@ -94,11 +95,42 @@ def test_per_epoch_takes_the_nearest_dumped_step() -> None:
         ({"until": 3}, "got none$"),
         ({}, "got none"),
         ({"every": True}, "got True"),
+        ([], "expected at least one selection, got none"),
+        ({"list": [10**22]}, r"steps\.list: expected a whole number of at most 4611686018427387904, got a larger one"),
+        ({"list": [10**400]}, "got a larger one"),
+        ({"every": 10**400}, "got a larger one"),
+        ({"logarithmic": 2_147_483_648}, r"steps\.logarithmic: expected a whole number of at most 10000, got a larger"),
     ],
 )
 def test_refused_selections(selection, message) -> None:
     with pytest.raises(ValueError, match=message):
         select(selection)
+
+
+@pytest.mark.parametrize("many", [12, 13, 1_000, 2_147_483_648])
+def test_more_an_epoch_than_it_has_steps_are_all_steps(many: int) -> None:
+    assert select({"per_epoch": many}) == list(range(37))
+    assert select({"per_epoch": many, "until": 5}) == list(range(6))
+
+
+def test_more_moments_of_files_than_can_be_looked_at_are_refused() -> None:
+    """Names that hold a date are read as steps."""
+    files = SavedSteps((20_261_127_093_011, 20_261_127_103_011), steps_per_epoch=100)
+    with pytest.raises(ValueError, match=r"^steps\.per_epoch: 1 of each of 202,611,271,031 epochs are too many"):
+        select({"per_epoch": 1}, files)
+
+
+@pytest.mark.parametrize(
+    ("timeline", "every", "message"),
+    [
+        (Timeline(100, 50, 2_147_483_648), 1, "epochs: 2,147,483,648 of 2 steps each make 4,294,967,296, expected at"),
+        (Timeline(100, 50, 1_000_000), 1, r"checkpoints\.every: 1 dumps 2,000,000 steps, expected at most 1,000,000"),
+    ],
+)
+def test_trainings_without_end_are_refused(timeline: Timeline, every: int, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        timeline.require_feasible(every)
+    Timeline(100, 50, 1_000_000).require_feasible(2)
 
 
 def test_a_listed_step_must_be_dumped() -> None:

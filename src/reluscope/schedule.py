@@ -19,6 +19,17 @@ from reluscope.hints import did_you_mean
 
 Steps = NDArray[np.int64]
 
+_LARGEST = 1 << 62  # no step is higher, so that arithmetic with steps stays within 64 bits
+
+MOST_TRAINED = 10_000_000
+"""Steps of a training: tables with a row for each are a matter of seconds and megabytes."""
+
+MOST_LOGARITHMIC = 10_000
+"""Checkpoints for each factor of ten."""
+
+MOST_CHECKPOINTS = 1_000_000
+"""Steps of a training that are dumped."""
+
 SELECTIONS = ("every", "per_epoch", "list", "logarithmic", "shares")
 
 
@@ -49,6 +60,23 @@ class Timeline:
     def epoch_of(self, steps: Steps) -> NDArray[np.float64]:
         """Steps in epochs, with fractions.  float64, same shape."""
         return np.asarray(steps, np.float64) / self.steps_per_epoch
+
+    def require_feasible(self, every: int = 1) -> None:
+        """Refuse a training of more steps than can be handled, or that dumps more than can be handled.
+
+        Raises:
+            ValueError: it does; one line that names the key.
+        """
+        if self.num_steps > MOST_TRAINED:
+            raise ValueError(
+                f"epochs: {self.epochs:,} of {self.steps_per_epoch:,} steps each make {self.num_steps:,}, expected at "
+                f"most {MOST_TRAINED:,}; lower epochs, or raise batch_size"
+            )
+        if self.num_steps // every > MOST_CHECKPOINTS:
+            raise ValueError(
+                f"checkpoints.every: {every} dumps {self.num_steps // every:,} steps, expected at most "
+                f"{MOST_CHECKPOINTS:,}; dump fewer"
+            )
 
     def dumped(self, every: int = 1) -> Steps:
         """The steps whose weights are dumped: every `every`-th, the first and the last."""
@@ -108,9 +136,11 @@ def select_steps(
         Ascending steps, int64, shape [checkpoint]; not to be written to.
 
     Raises:
-        ValueError: an unknown selection, a step beyond the end, or one that was not dumped.
+        ValueError: an unknown selection, none, a step beyond the end, or one that was not dumped.
     """
     several = [selections] if isinstance(selections, Mapping) else list(selections)
+    if not several:
+        raise ValueError("steps: expected at least one selection, got none")
     return _selected(json.dumps(several), timeline, dump_every)
 
 
@@ -146,7 +176,8 @@ def _select(selection: dict[str, object], timeline: Timeline | SavedSteps, dumpe
     if kind == "shares":
         wanted = np.floor(_shares(value) * timeline.num_steps + 1e-9)  # before a drop there, never after
         return dumped[np.maximum(np.searchsorted(dumped, wanted, side="right") - 1, 0)]
-    number = _integer(f"steps.{kind}", value, least=1)
+    most = MOST_LOGARITHMIC if kind == "logarithmic" else _LARGEST
+    number = _integer(f"steps.{kind}", value, least=1, most=most)
     if kind == "every" and isinstance(timeline, SavedSteps):
         chosen = dumped[(dumped % number == 0) & (dumped <= until)]
     elif kind == "every":
@@ -156,6 +187,12 @@ def _select(selection: dict[str, object], timeline: Timeline | SavedSteps, dumpe
             if timeline.steps_per_epoch is None:
                 raise ValueError("steps.per_epoch: the epochs of these files are not known; give steps_per_epoch")
             epochs = -(-timeline.num_steps // timeline.steps_per_epoch)
+            number = min(number, timeline.steps_per_epoch)  # more would be every step, too
+            if epochs * number > MOST_TRAINED:
+                raise ValueError(
+                    f"steps.per_epoch: {number} of each of {epochs:,} epochs are too many to look at; expected at most "
+                    f"{MOST_TRAINED:,} together"
+                )
             wanted = np.arange(0, epochs * number + 1) * timeline.steps_per_epoch / number
         else:
             decades = np.log10(max(timeline.num_steps, 1))
@@ -200,9 +237,11 @@ def _nearest(steps: Steps, dumped: Steps) -> Steps:
     return np.where(steps - left <= right - steps, left, right)
 
 
-def _integer(key: str, value: object, least: int) -> int:
+def _integer(key: str, value: object, least: int, most: int = _LARGEST) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{key}: expected a whole number of at least {least}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{key}: expected a whole number of at most {most}, got a larger one")
     return value
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from reluscope import figures
 from reluscope.series import MeasureSeries
@@ -62,6 +64,34 @@ def test_two_saves_hold_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Monke
         assert b"Matplotlib" not in (first / name).read_bytes()  # nor its version
     assert (first / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert (first / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+TITLES = ("$5 and $6", "$x^2$", "$\\frac{1}{$", "a_$b^", "100 % {x} \\alpha", "\\$")
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_titles_are_drawn_as_they_are_written(title: str, tmp_path: Path) -> None:
+    """Matplotlib takes what stands between dollars for mathematics, and fails where it is none."""
+    step, stage = np.array([0, 4]), np.array([0, 1])
+
+    def series(*classes: str) -> MeasureSeries:
+        shape = (2, 2, len(classes)) if classes else (2, 2)
+        return MeasureSeries("entropy", np.ones(shape), step, step / 4, ["a", "b"], stage, None, list(classes) or None)
+
+    moments = [{"step": 0, "title": title}]
+    given = {"runs": {"x": title}, "measures": ["entropy"], "title": title}
+    plain, per_class = {"x": {"entropy": [series()]}}, {"x": {"entropy": [series(title, "other")]}}
+    drawn = {
+        "rows": figures.find("heatmaps").draw(plain, **given),
+        "columns": figures.find("heatmaps").draw(plain, **given, measures_as="columns"),
+        "profiles": figures.find("profiles").draw(plain, **given, columns={title: ["x"]}, moments=moments),
+        "classes": figures.find("classes").draw(per_class, **given, moments=moments),
+    }
+    for kind, figure in drawn.items():
+        figures.save(figure, [tmp_path / f"{kind}.png", tmp_path / f"{kind}.pdf"])
+        ours = [text for text in figure.findobj(Text) if textwrap.fill(title, 40) in text.get_text()]
+        assert len(ours) >= {"profiles": 3, "classes": 4}.get(kind, 2)
+        assert not any(text.get_parse_math() for text in ours)
 
 
 def test_png_has_print_resolution(tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ def test_unknown_names_are_refused_with_the_nearest() -> None:
 
 def test_options_are_checked() -> None:
     measures.check_options("occupancy", {"slots": 5})
+    with pytest.raises(ValueError, match=r"^slots: expected a whole number of at least 1, but got 0$"):
+        measures.check_options("occupancy", {"slots": 0})
     measures.check_options("entropy", {})
     with pytest.raises(ValueError, match=r"unknown option 'slot'; did you mean 'slots'\? allowed is slots$"):
         measures.check_options("occupancy", {"slot": 5})

@@ -60,7 +60,11 @@ class TestResultsOfAnotherConfig:
             (("methods", "stepwise", "decay"), 0.5, "weights.zarr was made with method.decay: 0.1, but now it is 0.5"),
             (("counting", "batch_size"), 20, "zarr was made with batch_size: 128, but now it is 20"),
             (("counting", "sample"), "1/16", "zarr was made with sample: None, but now it is 1/16"),
-            (("counting", "layers"), {"include": ["a"]}, "zarr was made with layers: None, but now it is {'include'"),
+            (
+                ("counting", "layers"),
+                {"include": ["*"]},
+                "zarr was made with layers: None, but now it is {'include'",
+            ),
             (("counting", "labels"), True, "zarr was made with labels: None, but now it is True"),
             (("counting", "steps"), {"every": 1}, "zarr was made with steps: [0, 2], but now it is [0, 1, 2, 3]"),
             (("measures", "occupancy"), {"slots": 7}, "zarr was made with options.slots: 99, but now it is 7"),

@@ -93,6 +93,17 @@ def test_a_study_given_on_the_command_line_stands_for_itself(clone: Clone) -> No
     ("old", "new", "message"),
     [
         ("study: tiny", "study: tiny\nepochs: 3", "config: unknown key 'epochs'"),
+        (
+            "study: tiny",
+            "study: tiny\nstudy: tiny",
+            "config.yaml: study is given on line 2 and again on line 3, of which",
+        ),
+        ("{per_epoch: 1}", "{logarithmic: 2147483648}", "counting.steps.logarithmic: expected at most 10000"),
+        (
+            "network: resnet8",
+            "network: {name: resnet8, widths: [20000, 20000, 20000]}",
+            "runs.a-seed0: network: its weights",
+        ),
         ("network: resnet8", "network: resnet9", "runs.a: depth: expected 6n + 2"),
         ("{per_epoch: 1}", "{list: [99]}", "step 99 is beyond the last step, 4"),
         ("entropy", "entropie", "did you mean"),
@@ -107,6 +118,17 @@ def test_a_mistake_stops_before_any_job(clone: Clone, old: str, new: str, messag
     assert "Traceback" not in stopped.stdout
     assert "Select jobs" not in stopped.stdout
     assert [line for line in stopped.stdout.splitlines() if line.startswith("config.yaml: ")]
+
+
+@pytest.mark.parametrize("given", ["own.yaml", "own.json"])
+def test_a_key_that_is_given_twice_stops_a_study_of_the_command_line(clone: Clone, given: str) -> None:
+    twice = CONFIG.replace("\nruns:", "\nruns:\n  c: {network: toynet8}\nruns:")
+    (clone.folder / given).write_text(twice if given.endswith("yaml") else '{"a": 1,\n"a": 2}')
+    stopped = clone.snakemake("--dry-run", "--configfile", given)
+    assert stopped.returncode != 0
+    line = next(line for line in stopped.stdout.splitlines() if " is given on line " in line)
+    assert line.endswith(", of which YAML keeps the last; take one away")
+    assert "Traceback" not in stopped.stdout
 
 
 def test_a_failing_job_says_why_in_one_line(clone: Clone) -> None:

@@ -30,6 +30,8 @@ from reluscope.study import (
     check_results,
     counting_settings,
     measuring_settings,
+    require_memory,
+    require_readable,
     resolve,
 )
 
@@ -40,9 +42,27 @@ report: "../report/workflow.rst"
 
 
 # A study given with --configfile stands for itself; only without one the default study is read.
+default_configfile = Path(workflow.basedir) / "config.yaml"
+config_files = [Path(f) for f in workflow.overwrite_configfiles] or [default_configfile]
+
+
+def stop(error):
+    """One line that a person can act on, instead of Snakemake's four about this file."""
+    named = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
+    return SystemExit(f"{named}: {error}")
+
+
+try:
+    if workflow.is_main_process:
+        for file in config_files:
+            require_readable(file)
+except ValueError as error:
+    raise SystemExit(f"{error}")
+
+
 if not workflow.overwrite_configfiles:
 
-    configfile: str(Path(workflow.basedir) / "config.yaml")
+    configfile: str(default_configfile)
 
 
 SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
@@ -83,6 +103,9 @@ try:
     validate(config, str(SCHEMA))
     # only the first process looks for files: a cluster's jobs take them as it found them
     study = Study.from_config(config, files_as_listed=not workflow.is_main_process)
+    if workflow.is_main_process and workflow.local_exec:
+        pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        require_memory(study.runs.values(), pages * page)
     runs_of_files = [run for run in study.runs.values() if not run.is_trained]
     if not is_for_plan():  # which reads no results, and may be of another study
         check_results(study, remembered, results_above)
@@ -102,9 +125,7 @@ try:
                     file=sys.stderr,
                 )
 except (ValueError, SyntaxError) as error:
-    # one line that a person can act on, instead of Snakemake's four about this file
-    files = ", ".join(map(str, workflow.overwrite_configfiles)) or "config.yaml"
-    raise SystemExit(f"{files}: {error}")
+    raise stop(error)
 
 
 wildcard_constraints:

@@ -6,6 +6,7 @@ import bisect
 import functools
 import hashlib
 import itertools
+import math
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,16 @@ _EXPECTED = (
 _ZARR_FILES = ("zarr.json", ".zgroup", ".zarray")
 
 _DIGESTED_BLOCKS, _DIGESTED_BYTES = 64, 1 << 20
+
+_DEFLATED = 1032
+"""Times that deflate makes data smaller at the most."""
+
+_COMPRESSED = 1000
+"""Times that the files of a Zarr array may be smaller than what they hold; chunks of nothing but zeros are not stored,
+but few images are."""
+
+_SMALL = 1 << 30  # bytes that are not looked at so
+_LONGEST = 300  # characters of another's message
 
 
 class StoredArray(Protocol):
@@ -71,7 +82,7 @@ def open_arrays(path: Path) -> ArrayData:
     try:
         arrays = _found(path)
     except Exception as error:  # a damaged header raises many kinds
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:_LONGEST]
         raise ValueError(f"data.path: cannot read the arrays of {str(path)!r}: {reason}; {_EXPECTED}") from error
     if "images" not in arrays:
         names = ", ".join(sorted(arrays)) or "none"
@@ -122,8 +133,8 @@ def _found(path: Path) -> Mapping[str, StoredArray]:
 
         found = zarr.open(str(path), mode="r")
         if isinstance(found, zarr.Array):
-            return {"images": _Chunked(found)}
-        return _ours({name: partial(_Chunked, array) for name, array in found.arrays()})
+            return {"images": _Chunked(found, path)}
+        return _ours({name: partial(_Chunked, array, path / name) for name, array in found.arrays()})
     return _ours({file.stem: partial(_Mapped.of, file) for file in path.glob("*.npy")})
 
 
@@ -145,6 +156,7 @@ def _check(data: ArrayData, path: Path) -> None:
         if (array := getattr(data, name)) is None:
             continue
         given = f"{array.dtype} {list(array.shape)}"
+        require(all(type(length) is int for length in array.shape), name, "whole numbers as shape", given)
         require(array.dtype.kind != "O", name, "numbers", "Python objects, which are not loaded from files")
         if name.endswith("images"):
             require(len(array.shape) > 1 and array.shape[0] > 0, name, "[n, ...] with n at least 1", given)
@@ -199,6 +211,10 @@ class _Zipped:
             version = np.lib.format.read_magic(file)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(file)
+            held = archive.getinfo(f"{name}.npy")
+            most = held.compress_size * (1 if held.compress_type == zipfile.ZIP_STORED else _DEFLATED)
+            size = min(held.file_size, most) if held.compress_type <= zipfile.ZIP_DEFLATED else held.file_size
+            _require_held(name, shape, dtype, size - file.tell())
         return cls(path, name, shape, dtype)
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
@@ -210,10 +226,28 @@ class _Zipped:
             return archive[self.name]
 
 
+def _require_held(name: str, shape: tuple[int, ...], dtype: np.dtype, most: int) -> None:
+    """Refuse a header that says more than the bytes beside it can hold.
+
+    Raises:
+        ValueError: it does.
+    """
+    if (said := math.prod(shape) * dtype.itemsize) > most:
+        raise ValueError(
+            f"the header of {name} says {dtype} {list(shape)}, {said:,} bytes, of which there can be at most {most:,}"
+        )
+
+
 class _Chunked:
     """A Zarr array, read by bands of chunks: those that hold the rows of one range."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, path: Path) -> None:
+        if 0 in array.chunks:
+            raise ValueError(f"{array.name or 'it'} has chunks {list(array.chunks)} of nothing")
+        for shape in (array.shape, array.chunks):
+            if math.prod(shape) * array.dtype.itemsize > _SMALL:
+                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+                _require_held(path.name, shape, array.dtype, size * _COMPRESSED)
         self._array = array
         self._rows = array.chunks[0]
         self._band = functools.lru_cache(maxsize=1)(self._read_band)  # the next rows mostly lie in the same

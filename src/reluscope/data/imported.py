@@ -138,7 +138,11 @@ def open_dataset(path: str, arguments: Mapping[str, Any], layout: str | None) ->
             f"{what}: expected a data set with len() whose items are got by their number, but got "
             f"{type(dataset).__name__}"
         )
-    if len(dataset) == 0:
+    try:
+        size = len(dataset)
+    except Exception as error:  # a stranger's code may raise anything
+        raise ValueError(f"{what}: its len() raised {in_one_line(error)}") from error
+    if size == 0:
         raise ValueError(f"{what}: expected at least one item, but the data set is empty")
     item, label, is_picture = _item(what, dataset, 0)
     item_format = ItemFormat.of(item.shape, item.dtype, "channels_last" if is_picture else layout, f"{what}: item 0")

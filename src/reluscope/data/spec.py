@@ -23,6 +23,9 @@ DATASETS = ("digits", "cifar10", "cifar100", "imagefolder", "arrays", "import")
 TRAIN_IMAGES = {"digits": 1_500, "cifar10": 50_000, "cifar100": 50_000}
 """Training images of each data set that has a fixed size."""
 
+MOST_IMAGES = 2**31 - 1
+"""No data set has more; its length is wrong then."""
+
 IMAGE_SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
 """(channels, height, width) of each data set that has a fixed one."""
 
@@ -212,6 +215,7 @@ def num_train_images(spec: DataSpec) -> int:
     return capped("data.images", spec.images, available)
 
 
+@functools.cache  # studies ask for each of their runs
 def image_shape(spec: DataSpec) -> tuple[int, ...]:
     """Shape of an item as a network gets it: (channels, height, width) of an image; of a folder, those of its first.
 
@@ -227,7 +231,12 @@ def image_shape(spec: DataSpec) -> tuple[int, ...]:
 
         if spec.channels and spec.resize:
             return (spec.channels, *spec.resize)
-        with Image.open(scan_tree(spec.folder).train[0][0]) as image:
+        file = scan_tree(spec.folder).train[0][0]
+        try:
+            image = Image.open(file)
+        except Exception as error:  # the decoders raise many kinds on a damaged header, or one of 10^9 pixels
+            raise ValueError(f"data.path: cannot read the image {str(file)!r}: {error}") from error
+        with image:
             return (spec.channels or num_channels(image), *(spec.resize or (image.height, image.width)))
     return _item_format(spec).network_shape
 
@@ -298,6 +307,11 @@ def _imported(spec: DataSpec, test: bool = False) -> _Imported:
     return _Imported(len(data), data.format, data.labelled, data.digest())
 
 
+def num_test_images_imported(spec: DataSpec) -> int | None:
+    """Test images of an imported data set; None where there are none."""
+    return None if spec.test_arguments is None else _imported(spec, test=True).size
+
+
 def _item_format(spec: DataSpec) -> ItemFormat:
     if spec.name == "import":
         return _imported(spec).format
@@ -307,6 +321,8 @@ def _item_format(spec: DataSpec) -> ItemFormat:
 
 def capped(key: str, requested: int | None, available: int) -> int:
     """`requested` images, or all `available` ones for None.  Raises ValueError for more than there are."""
+    if available > MOST_IMAGES:
+        raise ValueError(f"data: expected at most {MOST_IMAGES:,} images, but there are said to be {available:,}")
     if requested is not None and requested > available:
         raise ValueError(f"{key}: expected at most {available}, the images there are, but got {requested}")
     return available if requested is None else requested

@@ -24,6 +24,7 @@ from reluscope.figures.style import (
     MeasureStyle,
     figure_width,
     finish,
+    literal,
     measure_style,
     thin_frame,
     wrap_bold,
@@ -82,9 +83,11 @@ def draw(
             mesh = _picture(axes, here, one, style, norm)
             _name_classes(axes, one.class_name or [], panel_width, is_lowest=number == len(moments))
         reached = [int(one.step[row]) for one, row in zip(drawn, at, strict=True)]
-        strip[0].set_ylabel(moment_label(moment, reached, _PANEL_HEIGHT), fontsize=FONT_SIZE, fontweight="bold")
+        label = moment_label(moment, reached, _PANEL_HEIGHT)
+        literal(strip[0].set_ylabel(label, fontsize=FONT_SIZE, fontweight="bold"))
     for axes, run_title in zip(grid[0], runs.values(), strict=True):
-        axes.set_title(wrap_bold(run_title, panel_width, FONT_SIZE), fontsize=FONT_SIZE, fontweight="bold", pad=3)
+        text = wrap_bold(run_title, panel_width, FONT_SIZE)
+        literal(axes.set_title(text, fontsize=FONT_SIZE, fontweight="bold", pad=3))
     bar = figure.colorbar(mesh, ax=grid, location="right", aspect=len(moments) * _PANEL_HEIGHT / _BAR_WIDTH, pad=0.02)
     bar.locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10])
     bar.set_label(textwrap.fill(style.label, 22 * len(moments)), fontsize=FONT_SIZE)
@@ -130,5 +133,5 @@ def _name_classes(axes: Axes, names: Sequence[str], panel_width: float, *, is_lo
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     else:
         upright = longest * CHARACTER * TICK_SIZE > room
-        axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+        axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0, parse_math=False)
     axes.tick_params(axis="x", labelbottom=is_lowest)

@@ -38,6 +38,7 @@ from reluscope.figures.style import (
     Norm,
     figure_width,
     finish,
+    literal,
     measure_style,
     thin_frame,
     wrap_bold,
@@ -289,10 +290,12 @@ def _label_runs(grid: NDArray[np.object_], titles: Sequence[str], by_row: bool) 
         columns = grid.shape[1]
         size = TICK_SIZE if figure_width(columns) == WIDEST else FONT_SIZE
         for axes, title in zip(grid[0], titles, strict=True):
-            axes.set_title(wrap_bold(title, _panel_width(columns), size), fontsize=size, fontweight="bold", pad=3)
+            text = wrap_bold(title, _panel_width(columns), size)
+            literal(axes.set_title(text, fontsize=size, fontweight="bold", pad=3))
     else:
         for axes, title in zip(grid[:, 0], titles, strict=True):
-            axes.set_ylabel(wrap_bold(title, _PANEL_HEIGHT, FONT_SIZE), fontsize=FONT_SIZE, fontweight="bold")
+            text = wrap_bold(title, _PANEL_HEIGHT, FONT_SIZE)
+            literal(axes.set_ylabel(text, fontsize=FONT_SIZE, fontweight="bold"))
 
 
 def _share_tick_labels(grid: NDArray[np.object_]) -> None:

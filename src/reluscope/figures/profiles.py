@@ -32,6 +32,7 @@ from reluscope.figures.style import (
     MeasureStyle,
     figure_width,
     finish,
+    literal,
     measure_style,
     thin_frame,
     wrap_bold,
@@ -209,11 +210,12 @@ def _label(
     """
     panel_width = (figure.get_figwidth() - _MARGIN) / grid.shape[1]
     for top, bottom, column in zip(grid[0], grid[-1], titles, strict=True):
-        top.set_title(wrap_bold(column, panel_width, FONT_SIZE), fontsize=FONT_SIZE, fontweight="bold", pad=3)
+        text = wrap_bold(column, panel_width, FONT_SIZE)
+        literal(top.set_title(text, fontsize=FONT_SIZE, fontweight="bold", pad=3))
         bottom.set_xlabel("Layer", fontsize=FONT_SIZE, labelpad=1.5)
     for axes, moment, reached in zip(grid[:, 0], moments, steps, strict=True):
         label = moment_label(moment, reached, _PANEL_HEIGHT)
-        axes.set_ylabel(label, fontsize=FONT_SIZE, fontweight="bold")
+        literal(axes.set_ylabel(label, fontsize=FONT_SIZE, fontweight="bold"))
 
 
 def _legend(figure: Figure, colors: Mapping[int, str], profiles: Sequence[_Profile]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 FONT_SIZE = 7.0
 """Points, for titles and labels. Figures are drawn at print size."""
@@ -90,6 +91,11 @@ def figure_width(columns: int) -> float:
     return next((width for most, width in _WIDTHS if columns <= most), WIDEST)
 
 
+def literal(text: Text) -> None:
+    """Draw a text as it is written, where Matplotlib would take what stands between dollars for mathematics."""
+    text.set_parse_math(False)
+
+
 def wrap_bold(text: str, inches: float, font_size: float) -> str:
     """Break bold `text` into lines that fit the width."""
     fitting = max(int(inches * 72 / (_BOLD_CHARACTER * font_size)), 8)
@@ -108,6 +114,6 @@ def finish(figure: Figure, title: str | None) -> None:
     Arranging again, as each save would, shifts it a little and changes the saved bytes.
     """
     if title is not None:
-        figure.suptitle(title, fontsize=FONT_SIZE + 1)
+        literal(figure.suptitle(title, fontsize=FONT_SIZE + 1))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

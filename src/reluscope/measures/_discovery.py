@@ -113,12 +113,13 @@ def find(name: str) -> Measure:
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that the measure `name` does not have, and values of another type than the option's default.
+    """Refuse options that the measure `name` does not have, values of another type than the option's default, and those
+    that the measure itself refuses when it is tried on two patterns.
 
     Whole numbers pass for numbers. Imports the measure only where there are options.
 
     Raises:
-        ValueError: the measure or one of the options is unknown, or a value is of another type.
+        ValueError: the measure or one of the options is unknown, or a value is of another type, or refused.
     """
     known = _definition(name).optional
     for option, value in options.items():
@@ -127,6 +128,13 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         kind = type(find(name).options[option])
         if kind in _KINDS and type(value) is not kind and (kind, type(value)) != (float, int):
             raise ValueError(f"{option}: expected {_KINDS[kind]}, got {value!r}")
+    if options:
+        try:
+            _tried(name, options)
+        except (ArithmeticError, LookupError):  # two patterns may be too few for it
+            return
+        except TypeError as error:
+            raise ValueError(f"{', '.join(options)}: {error}") from error
 
 
 def is_per_class(name: str, options: Mapping[str, Any]) -> bool:
@@ -137,16 +145,20 @@ def is_per_class(name: str, options: Mapping[str, Any]) -> bool:
     """
     if "classes" not in needs(name):
         return False
+    try:
+        return isinstance(_tried(name, options), np.ndarray)
+    except Exception as error:  # whoever wrote it, it may raise anything
+        raise ValueError(f"{name}: tried on two patterns of two classes, it raised {in_one_line(error)}") from error
+
+
+def _tried(name: str, options: Mapping[str, Any]) -> float | Estimate | NDArray[np.float64]:
+    """What the measure makes of two patterns, one in each of two classes."""
     measure = find(name)
     keys, once = np.arange(2, dtype=np.uint16), np.ones(2, np.int64)
     classes = ClassCounts(2, once.astype(np.uint8), np.array([0, 1], np.uint8), once)
     counts = PatternCounts("relu", keys, once, 16, classes=classes, shuffled_joint_entropy=1.0)
     given = {**dict.fromkeys(measure.needs, counts), "classes": classes, "shuffled_joint_entropy": 1.0}
-    try:
-        result = measure.function(counts=counts, **{need: given[need] for need in measure.needs}, **options)
-    except Exception as error:  # whoever wrote it, it may raise anything
-        raise ValueError(f"{name}: tried on two patterns of two classes, it raised {in_one_line(error)}") from error
-    return isinstance(result, np.ndarray)
+    return measure.function(counts=counts, **{need: given[need] for need in measure.needs}, **options)
 
 
 def check_labels(name: str, labels: bool | str) -> None:

@@ -21,6 +21,7 @@ from reluscope.patterns import EXACT_CHANNELS, Counts, SampledCounts
 
 _KEYS_AT_ONCE = 1 << 16  # what is computed of them stays in the processor's cache
 _DEFAULT_SLOTS = 30_000  # the default of Algorithm 1, as printed
+_LISTED = 1 << 32  # slots up to which a list takes less memory and time than sorting what falls into them
 
 
 def occupancy(counts: Counts, slots: int = _DEFAULT_SLOTS) -> float | Estimate:
@@ -47,7 +48,10 @@ def _num_used(keys: NDArray[np.unsignedinteger], slots: int) -> int:
     """How many slots a key modulo their number reaches."""
     if slots > np.iinfo(keys.dtype).max:
         return len(keys)  # each has its own
-    used, divisor = np.zeros(slots, dtype=np.bool_), keys.dtype.type(slots)
+    divisor = keys.dtype.type(slots)
+    if slots > _LISTED:
+        return len(np.unique(keys % divisor))
+    used = np.zeros(slots, dtype=np.bool_)
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         part = keys[start : start + _KEYS_AT_ONCE]
         used[part - part // divisor * divisor] = True  # the remainder: NumPy divides several at a time, % does not

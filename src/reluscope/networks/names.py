@@ -15,6 +15,10 @@ from reluscope.hints import did_you_mean, require_known
 from reluscope.imports import check_path
 
 DEFAULT_DEPTH = 20
+MOST_DEPTH = 2_000
+MOST_CHANNELS = 65_536
+
+_LONGEST = 60  # characters of a value that a message repeats
 DEFAULT_CHANNELS = 3
 DEFAULT_CLASSES = 10
 
@@ -141,9 +145,17 @@ def _split_name(name: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(.*?)([0-9]*)", name) if isinstance(name, str) else None
     family, digits = match.groups() if match else (name, "")
     if family not in FAMILIES:
-        place = f" in {name!r}" if digits else ""
-        raise ValueError(f"network: unknown family {family!r}{place}{did_you_mean(family, network_families())}")
+        place = f" in {_brief(name)}" if digits else ""
+        raise ValueError(f"network: unknown family {_brief(family)}{place}{did_you_mean(family, network_families())}")
+    if len(digits) > len(str(MOST_DEPTH)):
+        raise ValueError(f"depth: expected at most {MOST_DEPTH}, but got {_brief(digits)}")
     return family, int(digits) if digits else None
+
+
+def _brief(value: object) -> str:
+    """As Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _is_positive_integer(value: object) -> bool:
@@ -153,6 +165,8 @@ def _is_positive_integer(value: object) -> bool:
 def _check_depth(depth: int) -> None:
     if not _is_positive_integer(depth):
         raise ValueError(f"depth: expected an integer 6n + 2 (8, 14, 20, ...), but got {depth!r}")
+    if depth > MOST_DEPTH:
+        raise ValueError(f"depth: expected at most {MOST_DEPTH}, but got {_brief(depth)}")
     if depth < 8 or depth % 6 != 2:
         below = (depth - 2) // 6 * 6 + 2
         nearest = "8" if depth < 8 else f"{below} and {below + 6}"
@@ -166,6 +180,8 @@ def _resolve_widths(family: str, widths: Sequence[int] | None) -> tuple[int, ...
         raise ValueError(f"widths: expected none, as {family} grows its own block by block, but got {widths!r}")
     if not isinstance(widths, list | tuple) or len(widths) != 3 or not all(map(_is_positive_integer, widths)):
         raise ValueError(f"widths: expected three positive integers, one a stage, but got {widths!r}")
+    if max(widths) > MOST_CHANNELS:
+        raise ValueError(f"widths: expected at most {MOST_CHANNELS} channels, but got {_brief(max(widths))}")
     if FAMILIES[family].pads_channels and list(widths) != sorted(widths):
         raise ValueError(f"widths: expected none below the one before, as {family} pads shortcuts, but got {widths!r}")
     return tuple(widths)

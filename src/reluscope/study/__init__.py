@@ -4,8 +4,11 @@ A config is resolved (`resolve`: what it extends), held against the schema (`che
 so that every mistake is one line that names the key, what was given and what is allowed, before any job starts.
 """
 
-from reluscope.study.config import ConfigError, check, resolve
+from reluscope.study.config import check, resolve
+from reluscope.study.config_error import ConfigError
+from reluscope.study.feasible import require_memory
 from reluscope.study.model import FigureSpec, MeasureSpec, Run, Study
+from reluscope.study.reading import require_readable
 from reluscope.study.results import check_results, counting_settings, measuring_settings
 
 __all__ = [
@@ -18,5 +21,7 @@ __all__ = [
     "check_results",
     "counting_settings",
     "measuring_settings",
+    "require_memory",
+    "require_readable",
     "resolve",
 ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from reluscope.hints import did_you_mean, require_known
+from reluscope.study.config_error import ConfigError
+from reluscope.study.reading import read_mapping
 
 if TYPE_CHECKING:
     import jsonschema
@@ -41,8 +42,11 @@ _NUMBER = re.compile(r"([-+]?[0-9]+)(\.[0-9]*)?(?:[eE]([-+]?)([0-9]{1,2}))?")
 _LONGEST = 60  # characters of a value that a message repeats
 
 
-class ConfigError(ValueError):
-    """The config cannot be used as it is; the message is one line."""
+_UNPRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""What cannot be written into files or figures: control characters, but tabs and ends of lines, and halves of pairs."""
+
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 64) - 1
+"""Whole numbers that programs share; Python's own have no end."""
 
 
 def resolve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def resolve(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _resolve(config: dict[str, Any], folder: Path, opened: tuple[str, ...]) -> dict[str, Any]:
     files = config.pop("extends", [])
     if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
-        raise ConfigError(f"extends: expected a list of files, got {files!r}")
+        raise ConfigError(f"extends: expected a list of files, got {_shown(files)}")
     merged: dict[str, Any] = {}
     for file in files:
         if file in opened:
@@ -70,25 +74,15 @@ def _resolve(config: dict[str, Any], folder: Path, opened: tuple[str, ...]) -> d
 
 
 def _read(file: str, folder: Path) -> dict[str, Any]:
-    path = (folder / file).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        known = ", ".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*.yaml")))
-        raise ConfigError(f"extends: expected a file in {folder} ({known}), got {file!r}")
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"extends: {file}: {_where(error)}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"extends: {file}: expected a mapping, got {type(content).__name__}")
-    return content
-
-
-def _where(error: yaml.YAMLError) -> str:
-    """A YAML error in one line, beginning with the line where reading stopped."""
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return " ".join(str(error).split())
-    begun = f" {error.context} from line {error.context_mark.line + 1}:" if error.context_mark else ""
-    return f"line {error.problem_mark.line + 1}:{begun} {error.problem}"
+        path = (folder / file).resolve()
+        is_there = path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):  # no name that a file could have
+        is_there = False
+    if not is_there:
+        known = ", ".join(sorted(str(p.relative_to(folder)) for p in folder.rglob("*.yaml")))
+        raise ConfigError(f"extends: expected a file in {folder} ({known}), got {_shown(file)}")
+    return read_mapping(path, f"extends: {file}")
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,7 +98,7 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
-    """Hold a resolved config against a JSON schema.
+    """Hold a resolved config against a JSON schema, of which a whole number is written without a point or exponent.
 
     Raises:
         ConfigError: one line that names the key, what was given and what is allowed.
@@ -112,27 +106,43 @@ def check(config: Mapping[str, Any], schema: Mapping[str, Any]) -> None:
     import jsonschema  # here, because every job reads a config that was checked before
 
     _require_json(config, ())
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(config)
+    draft = jsonschema.Draft202012Validator
+    whole = draft.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)  # JSON schema's own takes 64.0
+    errors = jsonschema.validators.extend(draft, type_checker=whole)(schema).iter_errors(config)
     if (error := jsonschema.exceptions.best_match(errors)) is not None:
         key = ".".join(str(part) for part in error.absolute_path) or "config"
         raise ConfigError(f"{key}: {_sentence(error)}")
 
 
 def _require_json(value: Any, place: tuple[str, ...]) -> None:
-    """YAML knows more than JSON, in which stores keep a config: dates, and names that are numbers."""
-    here = ".".join(place) or "config"
+    """YAML knows more than JSON, in which stores keep a config: dates, names that are numbers, numbers without end."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise ConfigError(f"{here}: expected text as a name, got {key!r}; write it in quotes")
+                raise _refused(place, f"expected text as a name, got {_shown(key)}; write it in quotes")
             if key != key.strip():
-                raise ConfigError(f"{here}: expected a name without space around it, got {key!r}")
+                raise _refused(place, f"expected a name without space around it, got {_shown(key)}")
+            _require_json(key, place)
             _require_json(inner, (*place, key))
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             _require_json(inner, (*place, str(number)))
-    elif not isinstance(value, str | int | float | None):
-        raise ConfigError(f"{here}: expected text, a number, a list or a mapping, got {value}; write it in quotes")
+    elif isinstance(value, str):
+        if (odd := _UNPRINTED.search(value)) is not None:
+            raise _refused(place, f"expected text, got the control character {odd[0]!r} in {_shown(value)}")
+    elif isinstance(value, int):
+        if not _SMALLEST <= value <= _LARGEST:
+            raise _refused(place, f"expected a whole number within 64 bits, got one of {value.bit_length()} bits")
+    elif isinstance(value, float):
+        if math.isnan(value):
+            raise _refused(place, "expected a number, got .nan, which is none")
+    elif value is not None:
+        given = _cut(" ".join(str(value).split()))
+        raise _refused(place, f"expected text, a number, a list or a mapping, got {given}; write it in quotes")
+
+
+def _refused(place: tuple[str, ...], reason: str) -> ConfigError:
+    return ConfigError(f"{'.'.join(place) or 'config'}: {reason}")
 
 
 def known(name: str, allowed: Iterable[str], what: str) -> str:
@@ -148,25 +158,31 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         case "additionalProperties":
             allowed = list(error.schema.get("properties", {}))
             unknown = next(name for name in given if name not in allowed)
-            return f"unknown key {unknown!r}{did_you_mean(unknown, allowed)}"
+            return f"unknown key {_shown(unknown)}{did_you_mean(unknown, allowed)}"
         case "required":
             return f"missing key {next(name for name in limit if name not in given)!r}"
         case "enum":
-            return f"unknown {given!r}{did_you_mean(given, limit)}"
+            return f"unknown {_shown(given)}{did_you_mean(given, limit)}"
         case "type":
             kinds = [limit] if isinstance(limit, str) else limit
             expected = " or ".join(_KINDS[kind] for kind in kinds)
             return f"expected {expected}, got {_shown(given)}{_as_number(given, kinds)}"
         case "pattern":
-            return f"a name may hold letters, digits, - and _, and begins with a letter or digit, got {given!r}"
+            return f"a name may hold letters, digits, - and _, and begins with a letter or digit, got {_shown(given)}"
         case "uniqueItems":
-            repeated = next(item for position, item in enumerate(given) if item in given[:position])
+            repeated = next((item for position, item in enumerate(given) if item in given[:position]), given)
             return f"expected every entry once, got {_shown(repeated)} more than once"
         case "minItems" | "minProperties":
             return f"expected at least {limit} {'entry' if limit == 1 else 'entries'}, got {len(given) or 'none'}"
+        case "maxItems":
+            return f"expected at most {limit} entries, got {len(given)}"
+        case "minLength":
+            return "expected text, got an empty one"
+        case "maxLength":
+            return f"expected at most {limit} characters, got {len(given)}: {_shown(given)}"
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
             share = "; it is a fraction of the training, 0.5 for half" if _is_share(error) else ""
-            return f"expected {_BOUNDS[error.validator]} {limit}, got {given}{share}"
+            return f"expected {_BOUNDS[error.validator]} {limit}, got {_shown(given)}{share}"
     return " ".join(error.message.split())
 
 
@@ -178,7 +194,13 @@ def _shown(value: object) -> str:
     """A value as it looks in YAML, cut where it is long."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
-    text = repr(value)
+    try:
+        return _cut(repr(value))
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of too many digits"
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

@@ -12,11 +12,14 @@ import numpy as np
 from reluscope import figures, measures, paths, schedule, scorecard
 from reluscope.checkpoint_files import FilesSpec
 from reluscope.data.spec import DataSpec, num_train_images, require_images, require_labels
+from reluscope.figures.moments import position
 from reluscope.hints import require_known
 from reluscope.networks.names import network_from_config
 from reluscope.patterns import parse_sample
 from reluscope.schedule import Steps
-from reluscope.study.config import ConfigError, known
+from reluscope.study.config import known
+from reluscope.study.config_error import ConfigError
+from reluscope.study.feasible import layers_of, require_drawable, require_feasible
 from reluscope.training.methods import METHODS, Method, method_from_config
 from reluscope.training.spec import TrainingSpec
 
@@ -151,14 +154,14 @@ class Study:
         """
         try:
             made: Callable[..., FilesSpec] = FilesSpec.from_manifest if files_as_listed else FilesSpec.from_config
-            return cls._build(config, lambda run, *section: made(*section, manifest(run)))
+            return cls._build(config, lambda run, *section: made(*section, manifest(run)), is_checked=files_as_listed)
         except ConfigError:
             raise
         except (ValueError, OSError) as error:
             raise ConfigError(str(error)) from error
 
     @classmethod
-    def _build(cls, config: Mapping[str, Any], find: Callable[..., FilesSpec]) -> Self:
+    def _build(cls, config: Mapping[str, Any], find: Callable[..., FilesSpec], *, is_checked: bool) -> Self:
         methods = METHODS | {n: method_from_config(n, s or {}) for n, s in config.get("methods", {}).items()}
         options = {name: dict(given or {}) for name, given in config.get("measures", {}).items()}
         for name, given in options.items():
@@ -167,6 +170,8 @@ class Study:
             except ValueError as error:
                 raise ConfigError(f"measures.{name}: {error}") from error
         specs = {name: _specs(name, entry, config, methods, find) for name, entry in config["runs"].items()}
+        if not is_checked:  # jobs are of a study that was checked
+            require_feasible(specs, config)
         drawn = {name: _figure(name, section, specs, config) for name, section in config.get("figures", {}).items()}
         runs = {}
         for name, trainings in specs.items():
@@ -301,8 +306,7 @@ def _figure(
         _check_look(kind, look)
         if kind in _OF_ONE_MEASURE and len(drawn) > 1:
             raise ConfigError(f"measures: {kind} show one, got {', '.join(drawn)}; make a figure of each")
-        if "steps" in section and "moments" in look:
-            raise ConfigError("steps do not go with moments, which name them")
+        require_drawable(kind, section, specs, config)
         for measure in drawn:
             measures.check_options(measure, {})
             if measures.is_per_class(measure, config.get("measures", {}).get(measure) or {}) != (kind == "classes"):
@@ -321,6 +325,8 @@ def _figure(
             for run, spec in shown.items():
                 steps[run] = spec.select_steps(selections or _counted_by_default(spec, config["runs"][entry], config))
                 _check_epochs(kind, look, spec)
+                for moment in look.get("moments", []):
+                    position(kind, moment, steps[run], run)
         if not runs:
             raise ConfigError("expected runs, got none")
     except ValueError as error:
@@ -389,7 +395,7 @@ def _run(
     shard_length = counting.get("shard_length", schedule.default_shard_length(timeline))
     batch_size = counting.get("batch_size", 128)
     buffer_mb, one_in = counting.get("buffer_mb", 1024), _one_in(counting.get("sample"))
-    layers = entry.get("layers", counting.get("layers", {}))
+    layers = layers_of(entry, config)
     labels = counting.get("labels", False)
     if labels and one_in > 1:
         raise ConfigError("counting.labels: does not go with counting.sample; take one of them away")

@@ -11,7 +11,7 @@ from typing import Any
 from reluscope import measures, paths, stores
 from reluscope.checkpoint_files import FilesSpec
 from reluscope.patterns import sample_share
-from reluscope.study.config import ConfigError
+from reluscope.study.config_error import ConfigError
 from reluscope.study.model import MeasureSpec, Run, Study
 
 
