@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -34,3 +35,16 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(name="bytes_below")
 def _bytes_below():
     return bytes_below
+
+
+def forget_manifest(store: Path) -> None:
+    """Make a finished store one of those made before stores kept a manifest."""
+    (store / "manifest.json").unlink()
+    metadata = json.loads((store / "zarr.json").read_text())
+    del metadata["attributes"]["manifest"]
+    (store / "zarr.json").write_text(json.dumps(metadata))
+
+
+@pytest.fixture(name="forget_manifest")
+def _forget_manifest():
+    return forget_manifest

@@ -14,6 +14,7 @@ import reluscope
 PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
+    ["placement"],
     ["files", "guarded_torchvision", "heap", "hints", "paths", "patterns", "sources"],
     ["imports", "preactivations", "schedule", "source_digest", "stores"],
     ["data", "networks", "series", "verification"],

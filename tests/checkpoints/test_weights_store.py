@@ -340,7 +340,7 @@ def test_unfinished_work_that_lost_a_chunk_is_not_continued(tmp_path: Path, monk
     data = bytearray(chunk.read_bytes())
     chunk.unlink()
     for _ in range(2):  # the first failure gives the lock back
-        with pytest.raises(stores.StoreError, match=r"is missing; delete it"):
+        with pytest.raises(stores.StoreError, match=r"cannot be continued: .* is missing; put back"):
             writer(tmp_path, net)
     chunk.write_bytes(data)
     assert writer(tmp_path, net).resume_step == STEPS[9]
@@ -376,7 +376,9 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
 def test_a_lost_chunk_is_noticed(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "w.zarr" / "parameters" / "c" / "0" / "1").unlink()
-    with pytest.raises(stores.StoreError, match=r"is damaged: 1 of 2 chunks of parameters are missing; delete it"):
+    with pytest.raises(
+        stores.StoreError, match=r"is damaged: 1 of 2 chunks of parameters are missing; put a copy in its place"
+    ):
         open_weights(tmp_path / "w.zarr")
 
 

@@ -19,7 +19,7 @@ from reluscope.counts import writer as writer_module
 from reluscope.patterns import Counts, PatternCounts, SampledCounts
 
 
-def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path: Path) -> None:
+def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path: Path, forget_manifest) -> None:
     """Stores made before they were have neither."""
 
     def described(step: int) -> list[PatternCounts]:
@@ -29,6 +29,7 @@ def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path
     for layer in range(len(LAYERS)):
         for counts in (open_counts(path).at(1, layer), next(open_counts(path).over_time(layer))):
             assert (counts.channel_axis, counts.bit) == (2, "input of Hardtanh > -1")
+    forget_manifest(path)
     metadata = json.loads((path / "zarr.json").read_text())
     for layer in range(len(LAYERS)):
         attributes = metadata["consolidated_metadata"]["metadata"][f"layer{layer:03d}"]["attributes"]

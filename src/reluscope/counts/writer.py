@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.files import remove, write_file
+from reluscope.files import remove
 from reluscope.patterns import Counts, PatternCounts, SampledCounts, expected_collisions
 
 CHUNK_PATTERNS = 1 << 18
@@ -125,7 +125,7 @@ class CountsWriter:
             raise stores.StoreError(f"it was begun with {different}")
         if not self._store.exists():
             raise stores.StoreError(f"{self._store} is missing")
-        self._group = stores.reopen_group(self._store)
+        self._group = stores.reopen_group(self._store, self._state)
         self.steps, self._epochs, self._waiting = state["steps"], state["epochs"], []
         self._layers = [
             _Layer(_group(self._group, layer_group(i)), layer["ends"], layer["pair_ends"], layer["of_steps"])
@@ -183,7 +183,7 @@ class CountsWriter:
         ]
         begun_with = {"format": _FORMAT, "source": self._source, "attributes": self._attributes}
         state = {**begun_with, "steps": self.steps, "epochs": self._epochs, "layers": layers}
-        write_file(self._state, json.dumps(state).encode())
+        stores.write_state(self._group, self._state, json.dumps(state).encode())
 
     def rewind(self, step: int) -> None:
         """Forget what was appended from `step` on."""
