@@ -257,7 +257,7 @@ def _values(group: zarr.Group, name: str) -> NDArray[Any]:
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "sha256", *MACHINE})
+    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "sha256", "manifest", "resumed", *MACHINE})
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name
