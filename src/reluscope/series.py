@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from reluscope import paths, stores
 
-
 WAIT_SECONDS = 60.0
 """For another process that writes the same measure, which takes seconds."""
 
@@ -107,6 +106,7 @@ def open_series(path: str | os.PathLike[str]) -> MeasureSeries:
         StoreError: there is none, it is unfinished, or it is a store of another kind.
     """
     group = stores.open_store(path, "measure")
+    stores.require_ascending(group, "step")
     name = str(group.attrs["measure"])
     read = {key: stores.read(array) for key, array in group.arrays()}
     names = read["layer_name"].tolist()

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -189,26 +189,6 @@ def difference(found: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     return None
 
 
-def machines(
-    begun: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str], step: int
-) -> tuple[list[dict[str, Any]], str | None]:
-    """On which machines work was done that goes on after `step`, and in what the last of them is not the one it goes on
-    with, in words; None where they agree.
-
-    Args:
-        begun: attributes of the unfinished store; ``resumed`` lists the machines after the first, each with the step
-            that it went on after.
-        now: the same of what goes on.
-        names: of attributes that describe the machine.
-    """
-    changes = [change for change in begun.get("resumed", []) if change["step"] < step]
-    last = changes[-1] if changes else begun
-    here = {name: now[name] for name in names if name in now}
-    if different := difference(last, here):
-        changes.append({"step": step, **here})
-    return changes, different
-
-
 def lock(folder: Path, what: str, *, wait: float = 0.0) -> FileLock:
     """Keep the folder of unfinished work to this process; a process that dies gives it back.
 
@@ -353,6 +333,28 @@ def read(array: zarr.Array, selection: Any = ..., *, steps: NDArray[np.int64] | 
         is_finished = not isinstance(array.store, DurableStore)
         advice = f"; `reluscope verify {path}` names all that is; {_remake(path)}" if is_finished else ""
         raise StoreError(f"{path}: array {array.path}{at} is damaged ({_one_line(error)}){advice}") from error
+
+
+def misplaced(array: zarr.Array, why: str, steps: NDArray[np.int64] | None = None) -> StoreError:
+    """The error of an array whose contents cannot be its own."""
+    path, at = Path(str(getattr(array.store, "root", ""))), "" if steps is None else f", {steps_named(steps)},"
+    return StoreError(f"{path}: array {array.path}{at} does not hold what belongs there ({why}); {_remake(path)}")
+
+
+def require_ascending(group: zarr.Group, name: str) -> None:
+    """Hold that an array of the group ascends, which steps do.
+
+    Raises:
+        StoreError: it does not, or is damaged.
+    """
+    array = array_of(group, name)
+    if (np.diff(read(array)) <= 0).any():
+        raise misplaced(array, "it is not ascending")
+
+
+def is_placement_known(array: zarr.Array) -> bool:
+    """Whether each file of the array's store is compared with what was written under its name."""
+    return isinstance(array.store, CheckedStore) and array.store.manifest is not None
 
 
 def read_chunk(array: zarr.Array, index: tuple[int, ...]) -> NDArray[Any]:

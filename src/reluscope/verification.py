@@ -78,9 +78,13 @@ def damages(path: Path, *, progress: bool = False) -> Iterator[str]:
     manifest: Mapping[str, Mark] | None = None
     try:
         stores.attributes_of(path, *_KINDS)
-        members = dict(json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"])
-    except (ValueError, KeyError, TypeError, OSError) as error:  # StoreError is a ValueError
+    except (stores.StoreError, OSError) as error:
         yield _one_line(error).removeprefix(f"{path}: ")
+        return
+    try:
+        members = dict(json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"])
+    except (ValueError, KeyError, TypeError) as error:
+        yield f"zarr.json: its consolidated metadata are damaged ({type(error).__name__}: {_one_line(error)})"
         return
     try:
         manifest = stores.marks_of(path)

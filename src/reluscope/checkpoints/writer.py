@@ -28,6 +28,7 @@ from torch import nn
 from reluscope import stores
 from reluscope.checkpoints.layout import KINDS, Layout, flattener, tensors_by_kind
 from reluscope.files import WriteError, remove
+from reluscope.resuming import machines
 
 BLOCK_STEPS = 128
 """Dumped steps a chunk, at most: time is the fast axis, because neighbours in time resemble each other most. Half as
@@ -183,7 +184,7 @@ class WeightsWriter:
     def _go_on_here(self, attributes: Mapping[str, Any], resume_elsewhere: bool) -> None:
         """Note in the store on which machine the training goes on, where it is another."""
         begun = dict(self._group.attrs)
-        changes, different = stores.machines(begun, attributes, MACHINE, int(self._steps[self._num_dumped - 1]))
+        changes, different = machines(begun, attributes, MACHINE, int(self._steps[self._num_dumped - 1]))
         if different and not resume_elsewhere:
             raise stores.StoreError(
                 f"{self._folder} holds an unfinished training with {different}, on which its bits depend; go on here "

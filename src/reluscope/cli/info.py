@@ -66,7 +66,7 @@ def _described(store: Path) -> Iterator[str]:
     if said := [f"{name} {_short(attributes[name])}" for name in shown if attributes.get(name)]:
         yield f"  {', '.join(said)}"
     for change in attributes.get("resumed", []):
-        yield f"  after step {change['step']:,} {_short({k: v for k, v in change.items() if k in ('device', 'threads')})}"
+        yield f"  after step {change['step']:,} on {change['device']}, threads {change['threads']}"
     if finished:
         yield from _contents(store, attributes["kind"])
     elif (state := store.parent / "state.json").is_file():

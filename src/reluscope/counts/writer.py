@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from reluscope import stores
 from reluscope.files import remove
 from reluscope.patterns import Counts, PatternCounts, SampledCounts, expected_collisions
+from reluscope.resuming import machines
 
 CHUNK_PATTERNS = 1 << 18
 PAGE_PATTERNS = 1 << 15
@@ -140,7 +141,7 @@ class CountsWriter:
 
     def _go_on_here(self, begun: Mapping[str, Any]) -> None:
         """Note in the store, as ``resumed``, on which machine and with which versions it goes on, where they differ."""
-        changes, _ = stores.machines(begun, self._attributes, (*MACHINE, "versions"), self.steps[-1])
+        changes, _ = machines(begun, self._attributes, (*MACHINE, "versions"), self.steps[-1])
         self._attributes = {**begun, "resumed": changes} if changes else dict(begun)
         if changes != self._group.attrs.get("resumed", []):
             self._group.attrs["resumed"] = changes
