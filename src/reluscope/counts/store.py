@@ -165,14 +165,17 @@ class CountsStore:
         values = stores.read(array, slice(int(ends[0]), int(ends[-1])), steps=steps)
         if stores.is_placement_known(array) or not len(values):
             return values
-        starts = np.unique(ends[:-1][np.diff(ends) > 0] - ends[0])
+        starts, stops = (ends[:-1] - ends[0]).tolist(), (ends[1:] - ends[0]).tolist()
         if array.basename == "keys":
             falls = np.flatnonzero(values[1:] <= values[:-1]) + 1
             if not np.isin(falls, starts).all():
                 raise stores.misplaced(array, "keys are not ascending", steps)
-        elif not values.all():
+        elif not values.min():
             raise stores.misplaced(array, "counts of 0", steps)
-        elif self.one_in == 1 and (np.add.reduceat(values, starts, dtype=np.int64) != self.num_positions[layer]).any():
+        elif self.one_in == 1 and any(
+            values[start:stop].sum(dtype=np.int64) != self.num_positions[layer]
+            for start, stop in zip(starts, stops, strict=True)
+        ):
             raise stores.misplaced(array, "counts do not add up to the number of positions", steps)
         return values
 
