@@ -244,8 +244,8 @@ def test_stores_made_before_manifests_open_and_verify_says_what_is_not_known(
     assert cli.main(["verify", *(str(tmp_path / name) for name in NAMES)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "3 stores read, 0 damaged"
-    assert said[1].startswith("3 of them, as ")
-    assert said[1].endswith("whole, but not known to lie at its own place")
+    assert said[1].startswith("of 3, made before stores kept a manifest (")
+    assert said[1].endswith("it is not known whether every file lies at its own place")
 
 
 def parts(folder: Path) -> list[Path]:

@@ -32,15 +32,20 @@ def run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from reluscope import verification
+    from reluscope.imports import in_one_line
     from reluscope.placement import is_stray
 
     paths = sorted({store for path in options.paths for store in verification.find_stores(path)})
     num_damaged, unknown = 0, []
     for path in paths:
         found = []
-        for damage in verification.damages(path, progress=True):
-            tqdm.write(f"{path}: {damage}")  # now, whatever comes after it
-            found.append(damage)
+        try:
+            for damage in verification.damages(path, progress=True):
+                tqdm.write(f"{path}: {damage}")  # now, whatever comes after it
+                found.append(damage)
+        except Exception as error:  # there is no end to how a store may be damaged, and others are to be read
+            found.append(f"cannot be looked at any further ({in_one_line(error)})")
+            tqdm.write(f"{path}: {found[-1]}")
         num_damaged += bool(found)
         if found:
             print("\n".join(_advice(path, strays_only=all(map(is_stray, found)))))
@@ -49,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{len(paths):,} stores read, {num_damaged:,} damaged")
     if unknown:
         print(
-            f"{len(unknown):,} of them, as {unknown[0]}, made before stores kept a manifest: what is in them is whole, "
-            "but not known to lie at its own place"
+            f"of {len(unknown):,}, made before stores kept a manifest ({unknown[0]}), it is not known whether every file "
+            "lies at its own place"
         )
     return 1 if num_damaged else 0
 
