@@ -102,3 +102,13 @@ def test_two_that_write_a_measure_do_not_meet(tmp_path: Path, monkeypatch: pytes
         write_series(series(), tmp_path / "entropy.zarr", {})
     held.release()
     write_series(series(), tmp_path / "entropy.zarr", {})
+
+
+def test_a_store_of_another_run_or_measure_is_told_from_the_one_that_is_read_for(tmp_path: Path) -> None:
+    """Whole stores that were exchanged: each is sound, and not the one that belongs there."""
+    write_series(series(), tmp_path / "entropy.zarr", {"run": "r"})
+    assert open_series(tmp_path / "entropy.zarr", run="r", measure="entropy").measure == "entropy"
+    with pytest.raises(StoreError, match=r"entropy\.zarr: is of run 'r', where that of 's' belongs"):
+        open_series(tmp_path / "entropy.zarr", run="s")
+    with pytest.raises(StoreError, match=r"entropy\.zarr: is of measure 'entropy', where that of 'occupancy' belongs"):
+        open_series(tmp_path / "entropy.zarr", run="r", measure="occupancy")

@@ -186,6 +186,12 @@ def chunk_file(array: zarr.Array, index: tuple[int, ...]) -> Path:
     return Path(str(getattr(array.store, "root", ""))) / array.path / array.metadata.encode_chunk_key(index)
 
 
+def region_of(array: zarr.Array, index: tuple[int, ...]) -> tuple[slice, ...]:
+    """What a chunk covers; one slice a dimension."""
+    grid = zip(index, array.chunks, array.shape, strict=True)
+    return tuple(slice(i * size, min((i + 1) * size, length)) for i, size, length in grid)
+
+
 def _is_chunk(name: str) -> bool:
     return "/c/" in name
 

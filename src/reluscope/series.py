@@ -99,15 +99,20 @@ def _write(series: MeasureSeries, partial: Path, path: Path, attributes: Mapping
     stores.finish(partial, path, group)
 
 
-def open_series(path: str | os.PathLike[str]) -> MeasureSeries:
+def open_series(path: str | os.PathLike[str], *, run: str | None = None, measure: str | None = None) -> MeasureSeries:
     """Read a measure of a run.
 
+    Args:
+        run: whose measure it must be, where that is known; one that does not say it is taken for it.
+        measure: which it must be.
+
     Raises:
-        StoreError: there is none, it is unfinished, or it is a store of another kind.
+        StoreError: there is none, it is unfinished, a store of another kind, or of another run or measure.
     """
     group = stores.open_store(path, "measure")
     stores.require_ascending(group, "step")
     name = str(group.attrs["measure"])
+    stores.require_owner(path, group.attrs, run=run, measure=measure)
     read = {key: stores.read(array) for key, array in group.arrays()}
     names = read["layer_name"].tolist()
     classes = read["class_name"].tolist() if "class_name" in read else None

@@ -34,6 +34,7 @@ from reluscope.placement import (
     chunk_file,
     is_stray,
     read_manifest,
+    region_of,
 )
 
 # zarr's advice about codecs outside the Zarr v3 core specification; numcodecs, which is installed with us, reads them.
@@ -281,7 +282,8 @@ def open_store(path: str | os.PathLike[str], kind: str) -> zarr.Group:
     except _UNREADABLE as error:
         fault = unreadable_array(Path(path)) or _one_line(error)
     if fault:
-        raise StoreError(f"{path}: the {kind} store is damaged: {fault}; {_advice(fault, path)}")
+        advice = "delete that file" if is_stray(fault) else _remake(path)
+        raise StoreError(f"{path}: the {kind} store is damaged: {fault}; {advice}")
     return group
 
 
@@ -352,6 +354,19 @@ def require_ascending(group: zarr.Group, name: str) -> None:
         raise misplaced(array, "it is not ascending")
 
 
+def require_owner(path: str | os.PathLike[str], attributes: Mapping[str, Any], **owner: str | None) -> None:
+    """Hold that a store as a whole lies at its own place: that it is of the run, or measure, that it is read for.
+
+    Raises:
+        StoreError: its attributes say otherwise.
+    """
+    for name, expected in owner.items():
+        if expected is not None and (found := attributes.get(name, expected)) != expected:
+            raise StoreError(
+                f"{path}: is of the {name} {found!r}, but that of {expected!r} belongs there; {_remake(path)}"
+            )
+
+
 def is_placement_known(array: zarr.Array) -> bool:
     """Whether each file of the array's store is compared with what was written under its name."""
     return isinstance(array.store, CheckedStore) and array.store.manifest is not None
@@ -371,12 +386,6 @@ def read_chunk(array: zarr.Array, index: tuple[int, ...]) -> NDArray[Any]:
         raise StoreError(_one_line(error)) from error
 
 
-def region_of(array: zarr.Array, index: tuple[int, ...]) -> tuple[slice, ...]:
-    """What a chunk covers; one slice a dimension."""
-    grid = zip(index, array.chunks, array.shape, strict=True)
-    return tuple(slice(i * size, min((i + 1) * size, length)) for i, size, length in grid)
-
-
 def steps_named(steps: NDArray[np.int64]) -> str:
     """Ascending steps in words."""
     return f"step {steps[0]:,}" if steps[0] == steps[-1] else f"steps {steps[0]:,} to {steps[-1]:,}"
@@ -384,10 +393,6 @@ def steps_named(steps: NDArray[np.int64]) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _advice(fault: str, path: str | os.PathLike[str]) -> str:
-    return "delete that file" if is_stray(fault) else _remake(path)
 
 
 def versions() -> dict[str, str]:

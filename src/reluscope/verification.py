@@ -22,6 +22,7 @@ from reluscope.placement import (
     files_below,
     lost_chunks,
     mark_of_file,
+    region_of,
     stray,
 )
 
@@ -159,7 +160,7 @@ def _one_line(error: Exception) -> str:
 
 def _place(group: zarr.Group, array: zarr.Array, index: tuple[int, ...]) -> str:
     """Which array, and which steps of it as far as they can be told."""
-    region = stores.region_of(array, index)
+    region = region_of(array, index)
     dimensions = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     try:
         steps = stores.read_chunk(stores.array_of(group, "step"), (0,))  # all of it

@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"{len(paths):,} stores read, {num_damaged:,} damaged")
     if unknown:
         print(
-            f"of {len(unknown):,}, made before stores kept a manifest ({unknown[0]}), it is not known whether every file "
-            "lies at its own place"
+            f"of {len(unknown):,}, made before stores kept a manifest ({unknown[0]}), it is not known whether every "
+            "file lies at its own place"
         )
     return 1 if num_damaged else 0
 

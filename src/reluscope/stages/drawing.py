@@ -23,7 +23,8 @@ def draw_figure(study: Study, name: str, outputs: Sequence[str], folder: str = "
     figure = study.figures[name]
 
     def shown(run: str, measure: str) -> MeasureSeries:
-        series = open_series(Path(folder, paths.measure(run, study.measure_store(run, measure, name))))
+        store = Path(folder, paths.measure(run, study.measure_store(run, measure, name)))
+        series = open_series(store, run=run, measure=measure)
         return at_steps(series, figure.steps[run])
 
     series = {
