@@ -362,9 +362,7 @@ def require_owner(path: str | os.PathLike[str], attributes: Mapping[str, Any], *
     """
     for name, expected in owner.items():
         if expected is not None and (found := attributes.get(name, expected)) != expected:
-            raise StoreError(
-                f"{path}: is of the {name} {found!r}, but that of {expected!r} belongs there; {_remake(path)}"
-            )
+            raise StoreError(f"{path}: is of {name} {found!r}, where that of {expected!r} belongs; {_remake(path)}")
 
 
 def is_placement_known(array: zarr.Array) -> bool:

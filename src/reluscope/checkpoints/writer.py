@@ -182,7 +182,9 @@ class WeightsWriter:
             ) from error
 
     def _go_on_here(self, attributes: Mapping[str, Any], resume_elsewhere: bool) -> None:
-        """Note in the store on which machine the training goes on, where it is another."""
+        """Note in the store on which machine the training goes on, where it is another and there are steps to make."""
+        if self._num_dumped == len(self._steps):
+            return
         begun = dict(self._group.attrs)
         changes, different = machines(begun, attributes, MACHINE, int(self._steps[self._num_dumped - 1]))
         if different and not resume_elsewhere:
