@@ -253,7 +253,8 @@ def attributes_of(path: str | os.PathLike[str], *kinds: str) -> dict[str, Any]:
     if (found := attributes.get("kind")) not in kinds:
         raise StoreError(f"{path}: expected a {kind} store, but it is a {found or 'foreign'} one")
     if attributes.get("complete") is not True:
-        raise StoreError(f"{path}: the {kind} store is unfinished; {_remake(path)}")
+        advice = _remake(path) if paths.in_workflow(path) else "start what makes it again, and it goes on"
+        raise StoreError(f"{path}: the {kind} store is unfinished; {advice}")
     return attributes
 
 
