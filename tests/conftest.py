@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -74,3 +75,16 @@ def late_copies(monkeypatch: pytest.MonkeyPatch):
         return side
 
     return let
+
+
+def forget_manifest(store: Path) -> None:
+    """Make a finished store one of those made before stores kept a manifest."""
+    (store / "manifest.json").unlink()
+    metadata = json.loads((store / "zarr.json").read_text())
+    del metadata["attributes"]["manifest"]
+    (store / "zarr.json").write_text(json.dumps(metadata))
+
+
+@pytest.fixture(name="forget_manifest")
+def _forget_manifest():
+    return forget_manifest

@@ -14,9 +14,10 @@ import reluscope
 PACKAGE = Path(reluscope.__file__).parent
 
 FLOORS = [
+    ["placement"],
     ["compiling", "files", "guarded_torchvision", "heap", "hints", "paths", "patterns", "sources"],
     ["imports", "preactivations", "schedule", "source_digest", "stores"],
-    ["data", "networks", "series", "verification"],
+    ["data", "networks", "resuming", "series", "verification"],
     ["checkpoint_files", "checkpoints", "counting", "counts", "measures", "figures"],
     ["recording", "training", "scorecard"],
     ["study"],

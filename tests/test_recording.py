@@ -247,6 +247,66 @@ def test_a_stopped_recording_goes_on_and_only_then_bears_its_name(tmp_path: Path
         PatternRecorder(network, images, path)
 
 
+def test_a_closed_recording_says_so_and_writes_nothing(tmp_path: Path, bytes_below) -> None:
+    network, images = network_of(), images_of()
+    recorder = PatternRecorder(network, images, tmp_path / "c.zarr")
+    recorder.record(0)
+    recorder.record(2)
+    recorder.close(finish=False)
+    before = bytes_below(tmp_path)
+    with PatternRecorder(network, images, tmp_path / "c.zarr") as other:  # which has the folder now
+        for call in (recorder.save, lambda: recorder.rewind(1), lambda: recorder.record(3)):
+            with pytest.raises(RuntimeError, match="closed; go on with a new recorder for the same path"):
+                call()
+        recorder.close()  # once more, which does nothing
+        assert bytes_below(tmp_path) == before
+        other.record(3)
+        other.close()
+    assert open_counts(tmp_path / "c.zarr").steps.tolist() == [0, 2, 3]
+    for call in (other.save, lambda: other.rewind(1)):
+        with pytest.raises(RuntimeError, match="the recording was closed; make a recorder for another store"):
+            call()
+    assert open_counts(tmp_path / "c.zarr").steps.tolist() == [0, 2, 3]
+
+
+def test_a_recording_that_goes_on_elsewhere_says_from_which_step(tmp_path: Path, monkeypatch) -> None:
+    """Another number of threads and other versions, and after a rewind from an earlier step."""
+    network, images, path = network_of(), images_of(), tmp_path / "c.zarr"
+    recorder = PatternRecorder(network, images, path)
+    for step in range(4):
+        recorder.record(step)
+    recorder.close(finish=False)
+    versions = stores.versions()
+    monkeypatch.setattr(stores, "versions", lambda: versions | {"torch": "9.9"})
+    recorder = PatternRecorder(network, images, path)
+    recorder.close(finish=False)
+    for step in (3, 2):
+        recorder = PatternRecorder(network, images, path)
+        recorder.rewind(step)
+        recorder.record(step)
+        recorder.close(finish=False)
+    with PatternRecorder(network, images, path) as recorder:
+        recorder.record(5)
+    attributes = open_counts(path).attributes
+    assert attributes["versions"] == versions
+    (change,) = attributes["resumed"]
+    assert (change["step"], change["versions"]["torch"]) == (1, "9.9")
+
+
+def test_a_recording_all_of_which_is_made_again_elsewhere_is_of_there(tmp_path: Path, monkeypatch) -> None:
+    network, images, path = network_of(), images_of(), tmp_path / "c.zarr"
+    recorder = PatternRecorder(network, images, path)
+    recorder.record(3)
+    recorder.close(finish=False)
+    versions = stores.versions() | {"torch": "9.9"}
+    monkeypatch.setattr(stores, "versions", lambda: versions)
+    with PatternRecorder(network, images, path) as recorder:
+        recorder.rewind(0)
+        recorder.record(0)
+    attributes = open_counts(path).attributes
+    assert (attributes["versions"], "resumed" in attributes) == (versions, False)
+
+
 def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; sys.path.insert(0, {here!r}); from test_recording import *\n"

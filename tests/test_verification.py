@@ -164,3 +164,41 @@ def test_reading_damage_names_store_array_and_steps(results: Path) -> None:
     flip(run / "measures" / "entropy.zarr" / "entropy" / "c" / "0" / "0")
     with pytest.raises(stores.StoreError, match=r"entropy\.zarr: array entropy is damaged .*reluscope verify"):
         open_series(run / "measures" / "entropy.zarr")
+
+
+def test_the_advice_fits_where_the_store_lies(results: Path, tmp_path: Path, capsys) -> None:
+    """Only what lies where a workflow puts it is made again by one; what does not belong to it is deleted."""
+    elsewhere = tmp_path / "results" / "mine" / "entropy.zarr"
+    shutil.copytree(results / "runs" / "r" / "measures" / "entropy.zarr", elsewhere)
+    flip(elsewhere / "entropy" / "c" / "0" / "0")
+    status, said = verify(capsys, elsewhere)
+    assert status == 1
+    assert "snakemake" not in said
+    assert f"put a copy in its place, or delete it (rm -r {elsewhere}) and make it again" in said
+    with pytest.raises(stores.StoreError, match="names all that is; put a copy in its place, or delete it and make"):
+        open_series(elsewhere)
+    stray = results / "runs" / "r" / "weights.zarr" / "notes.txt"
+    stray.write_text("mine")
+    status, said = verify(capsys, results / "runs" / "r" / "weights.zarr")
+    assert status == 1
+    assert "weights.zarr: notes.txt does not belong to the store\n  delete what does not belong to it\n" in said
+    assert "rm -r" not in said
+    stray.unlink()
+    assert verify(capsys, results / "runs" / "r" / "weights.zarr")[0] == 0
+
+
+def test_what_was_found_is_told_where_the_rest_cannot_be_looked_at(results: Path, capsys, monkeypatch) -> None:
+    flip(results / "runs" / "r" / "counts" / "a.zarr" / "layer000" / "keys" / "c" / "0")
+    read = stores.read_chunk
+
+    def fails(array: zarr.Array, index: tuple[int, ...]) -> np.ndarray:
+        if array.path == "stage":
+            raise AssertionError("whatever a library may raise")
+        return read(array, index)
+
+    monkeypatch.setattr(stores, "read_chunk", fails)
+    status, said = verify(capsys, results)
+    assert status == 1
+    assert "a.zarr: layer000/keys, step 0: Stored and computed checksum" in said
+    assert "a.zarr: cannot be looked at any further (AssertionError: whatever a library may raise)" in said
+    assert said.endswith("3 stores read, 2 damaged\n")  # a measure's layers have a stage too

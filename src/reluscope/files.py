@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
+
+from reluscope.placement import (
+    JOURNAL,
+    MANIFEST,
+    OTHER,
+    Mark,
+    PlacementError,
+    files_below,
+    manifest_of,
+    mark_of,
+    mark_of_file,
+    read_manifest,
+    stray,
+)
 
 try:
     import fcntl
@@ -48,6 +64,24 @@ def write_file(path: Path, data: Any) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise WriteError(f"{path}: cannot write {size:,} bytes: {_reason(error, path.parent)}") from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file, on the disk; one that a kill or power loss cuts off does not spoil the next.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    try:
+        is_new = not path.exists()
+        with path.open("ab") as file:
+            file.write(f"\n{line}".encode())
+            file.flush()
+            _sync(file.fileno())
+        if is_new:
+            _sync_folder(path.parent)
+    except OSError as error:
+        raise WriteError(f"{path}: cannot write {len(line):,} bytes: {_reason(error, path.parent)}") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -91,8 +125,83 @@ def rename(old: Path, new: Path) -> None:
         raise WriteError(f"{new}: cannot rename {old} to it: {_reason(error, new.parent)}") from error
 
 
+class Journal:
+    """The marks of what is written into an unfinished store, each on the disk before its file.
+
+    A job that is killed between a file and what speaks of it (the state beside the store) leaves a newer file than the
+    state has; so a file may be as it was at the last save, or as it was written any time after that.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._file = root, root / JOURNAL
+
+    def note(self, name: str, data: Any) -> None:
+        """Say what is about to be written under a name."""
+        append_line(self._file, json.dumps([name, *mark_of(name, memoryview(data).cast("B"))]))
+
+    def write_state(self, state: Path, data: Any) -> None:
+        """Write the file beside the store that speaks of all that was written so far, and so is not to be older."""
+        self.note(f"../{state.name}", data)
+        write_file(state, data)
+        append_line(self._file, "[]")
+
+    def resume(self, state: Path) -> None:
+        """Go on in a store that a killed job left; of one without a journal, files are taken as they are.
+
+        Raises:
+            PlacementError: a file, or the state, is not one that was written under its name.
+        """
+        name = f"../{state.name}"
+        found = self._found() | {name: mark_of_file(self._root, name)}
+        if self._file.exists():
+            self.check(self._marks(), found)
+            return
+        known = found
+        if (self._root / MANIFEST).exists():  # killed at the very end
+            known = {**read_manifest(self._root), name: found[name]}
+        write_file(self._file, "\n".join(json.dumps([name, *mark]) for name, mark in sorted(known.items())).encode())
+        self.check({name: [mark] for name, mark in known.items()}, found)
+
+    def finish(self) -> None:
+        """Write the manifest in the journal's place.
+
+        Raises:
+            PlacementError: a file is not what was written last under its name.
+        """
+        for name in [name for name in files_below(self._root) if name.endswith(".partial")]:
+            remove(self._root / name)  # of a write that was killed
+        found = self._found()
+        self.check({name: marks[-1:] for name, marks in self._marks().items()}, found)
+        write_file(self._root / MANIFEST, manifest_of(found))
+        remove(self._file)
+
+    @staticmethod
+    def check(written: dict[str, list[Mark]], found: dict[str, Mark]) -> None:
+        for name, mark in found.items():
+            if name not in written:
+                raise PlacementError(stray(name))
+            if mark not in written[name]:
+                raise PlacementError(f"{name} {OTHER}")
+
+    def _found(self) -> dict[str, Mark]:
+        names = [name for name in files_below(self._root) if not name.endswith(".partial")]
+        return {name: mark_of_file(self._root, name) for name in names}
+
+    def _marks(self) -> dict[str, list[Mark]]:
+        """What each file may be, the last last."""
+        marks: dict[str, list[Mark]] = {}
+        for line in self._file.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # a line that was cut off: its file was not written
+                match json.loads(line or "null"):
+                    case [str(name), int(size), str(mark)]:
+                        marks.setdefault(name, []).append((size, mark))
+                    case []:
+                        marks = {name: known[-1:] for name, known in marks.items()}
+        return marks
+
+
 class DurableStore(LocalStore):
-    """A Zarr store in a folder whose files are written by `write_file`.
+    """A Zarr store in a folder whose files are written by `write_file`, and whose `journal` says which they are.
 
     Zarr writes several chunks at once and does not wait for the others when one fails; here nothing is written after a
     failure, which every later write repeats, so that the folder may be given to another writer.
@@ -100,8 +209,14 @@ class DurableStore(LocalStore):
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
+        self.journal = Journal(self.root)
         self._one_at_a_time = threading.Lock()
         self._failure = ""  # what the first was
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        async for name in super().list_dir(prefix):
+            if name not in (JOURNAL, MANIFEST):  # which zarr would warn of
+                yield name
 
     async def set(self, key: str, value: Buffer) -> None:
         self._check_writable()
@@ -120,6 +235,7 @@ class DurableStore(LocalStore):
             if self._failure:
                 raise WriteError(self._failure)
             try:
+                self.journal.note(key, value.as_numpy_array())
                 write_file(self.root / key, value.as_numpy_array())
             except BaseException as error:
                 self._failure = str(error) or repr(error)

@@ -5,6 +5,9 @@ Every name also takes a Snakemake wildcard ("{run}"), so that the rules and the 
 
 from __future__ import annotations
 
+import os
+import re
+
 RESULTS = "results"
 FIGURES = f"{RESULTS}/figures"
 LOGS = f"{RESULTS}/logs"
@@ -63,3 +66,9 @@ def folder(file: str, name: str) -> str:
 def partial(store: str) -> str:
     """Where the unfinished work for a store is kept until it is renamed to `store`."""
     return f"{store.removesuffix('.zarr')}.partial"
+
+
+def in_workflow(store: str | os.PathLike[str]) -> str | None:
+    """What the workflow calls a store, wherever its results lie; None of one that no workflow made."""
+    found = re.search(rf"{RESULTS}/runs/[^/]+/(weights|(counts|measures)/[^/]+)\.zarr$", os.path.abspath(store))  # noqa: PTH100
+    return found[0] if found else None

@@ -109,7 +109,7 @@ class PatternRecorder:
             "versions": stores.versions(),
         }
         attributes = json.loads(json.dumps(attributes))  # as a recording that goes on finds them
-        self._is_closed = False
+        self._is_closed, self._final = False, final
         self._writer = CountsWriter(Path(paths.partial(str(final))), final, attributes)
 
     @property
@@ -132,8 +132,7 @@ class PatternRecorder:
         """
         if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
             raise ValueError(f"step: expected a whole number from 0, but got {step!r}")
-        if self._is_closed:
-            raise RuntimeError(f"step {step:,}: the recording was closed; make a recorder for another store")
+        self._require_open(f"step {step:,}")
         if self.last_step is not None and step <= self.last_step:
             raise ValueError(
                 f"step {step:,}: expected one after step {self.last_step:,}, the last that was recorded; a training "
@@ -145,19 +144,27 @@ class PatternRecorder:
         self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
 
     def rewind(self, step: int) -> None:
-        """Forgets what was recorded from `step` on: for a training that begins there, anew or from a checkpoint."""
+        """Forgets what was recorded from `step` on: for a training that begins there, anew or from a checkpoint.
+
+        Raises:
+            RuntimeError: the recording was closed.
+            WriteError: it could not be saved.
+        """
+        self._require_open("rewind")
         self._writer.rewind(step)
 
     def save(self) -> None:
         """Puts all that was recorded on the disk now; best called where the training saves its own checkpoint.
 
         Raises:
+            RuntimeError: the recording was closed.
             WriteError: it cannot be written.
         """
+        self._require_open("save")
         self._writer.save()
 
     def close(self, *, finish: bool = True) -> None:
-        """Ends the recording, and gives the store its name.
+        """Ends the recording, and gives the store its name; does nothing where it was closed before.
 
         Args:
             finish: False leaves it unfinished, to go on later.
@@ -166,6 +173,8 @@ class PatternRecorder:
             RuntimeError: no step was recorded.
             WriteError: it cannot be written.
         """
+        if self._is_closed:
+            return
         self._is_closed = True
         try:
             if finish:
@@ -174,6 +183,15 @@ class PatternRecorder:
                 self._writer.save()
         finally:
             self._writer.close()
+
+    def _require_open(self, what: str) -> None:
+        """Once closed, another process may go on with what is unfinished, and nothing is written any more."""
+        if not self._is_closed:
+            return
+        advice = "go on with a new recorder for the same path"
+        if self._final.exists():
+            advice = "make a recorder for another store"
+        raise RuntimeError(f"{what}: the recording was closed; {advice}")
 
     def __enter__(self) -> Self:
         return self

@@ -21,8 +21,21 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.codecs.numcodecs import PCodec
+from zarr.core.metadata import ArrayV3Metadata
 
+from reluscope import paths
 from reluscope.files import DurableStore, WriteError, make_folder, rename
+from reluscope.placement import (
+    MANIFEST,
+    CheckedStore,
+    Mark,
+    PlacementError,
+    chunk_fault,
+    chunk_file,
+    is_stray,
+    read_manifest,
+    region_of,
+)
 
 # zarr's advice about codecs outside the Zarr v3 core specification; numcodecs, which is installed with us, reads them.
 warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
@@ -33,7 +46,15 @@ _ALL_CHUNKS: Any = {"write_empty_chunks": True}  # so that a chunk that is not t
 _DAMAGED = (ValueError, RuntimeError, TypeError, OSError, EOFError)
 """What decoding a damaged chunk raises, besides the checksum's ValueError."""
 
-_REMAKE = "delete it, and the workflow makes it again"
+_UNREADABLE = (*_DAMAGED, LookupError, AttributeError, NotImplementedError)
+"""What zarr raises over metadata that are damaged, or name what is not installed."""
+
+
+def _remake(path: str | os.PathLike[str]) -> str:
+    """What to do about a store that is damaged."""
+    if paths.in_workflow(path):
+        return "delete it, and the workflow makes it again"
+    return "put a copy in its place, or delete it and make it again"
 
 
 class StoreError(ValueError):
@@ -58,9 +79,33 @@ def create_group(path: Path, attributes: Mapping[str, Any]) -> zarr.Group:
     return zarr.create_group(DurableStore(path), attributes=dict(attributes))
 
 
-def reopen_group(path: Path) -> zarr.Group:
-    """Open an unfinished store to go on writing."""
-    return zarr.open_group(DurableStore(path), mode="r+")
+def reopen_group(path: Path, state: Path) -> zarr.Group:
+    """Open an unfinished store to go on writing.
+
+    Args:
+        state: the file beside it that `write_state` wrote.
+
+    Raises:
+        StoreError: a file is not the one that was written under its name, or the metadata cannot be read.
+    """
+    store = DurableStore(path)
+    try:
+        store.journal.resume(state)
+        return zarr.open_group(store, mode="r+")
+    except WriteError:
+        raise
+    except _UNREADABLE as error:
+        raise StoreError(f"{path}: {_one_line(error)}") from error
+
+
+def write_state(group: zarr.Group, state: Path, data: Any) -> None:
+    """Write the file beside an unfinished store that says how far it is, after what it speaks of.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    assert isinstance(group.store, DurableStore)
+    group.store.journal.write_state(state, data)
 
 
 def create_array(
@@ -104,8 +149,17 @@ def create_array(
 
 
 def array_of(group: zarr.Group, name: str) -> zarr.Array:
-    """An array of the group."""
-    array = group[name]
+    """An array of the group.
+
+    Raises:
+        StoreError: there is none, or its metadata cannot be read.
+    """
+    try:
+        array = group[name]
+    except _UNREADABLE as error:
+        what = "is missing" if isinstance(error, KeyError) else f"cannot be opened ({_one_line(error)})"
+        path = Path(str(getattr(group.store, "root", "")))
+        raise StoreError(f"{path}: array {f'{group.path}/{name}'.lstrip('/')} {what}; {_remake(path)}") from error
     assert isinstance(array, zarr.Array)
     return array.with_config(_ALL_CHUNKS)
 
@@ -166,18 +220,23 @@ def lock(folder: Path, what: str, *, wait: float = 0.0) -> FileLock:
 
 
 def finish(partial: Path, final: Path, group: zarr.Group) -> None:
-    """Mark the store complete, consolidate its metadata once, and give it its final name.
+    """Mark the store complete, consolidate its metadata once, bind every file to its name, and give it its final name.
 
     Raises:
-        StoreError: a chunk is missing.
+        StoreError: a chunk is missing, or a file is not the one that was written.
         WriteError: it cannot be written or renamed.
     """
-    if lost := _lost_chunks(group, partial):
-        raise StoreError(f"{partial}: cannot be finished: {lost}; {_REMAKE}")
-    group.attrs["complete"] = True
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        zarr.consolidate_metadata(group.store)
+    assert isinstance(group.store, DurableStore)
+    try:
+        if fault := chunk_fault(group, partial):
+            raise PlacementError(fault)
+        group.attrs.update({"complete": True, "manifest": MANIFEST})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(group.store)
+        group.store.journal.finish()
+    except PlacementError as error:
+        raise StoreError(f"{partial}: cannot be finished: {error}; {_remake(final)}") from error
     rename(partial, final)
 
 
@@ -196,26 +255,59 @@ def attributes_of(path: str | os.PathLike[str], *kinds: str) -> dict[str, Any]:
         raise StoreError(f"{path}: expected a {kind} store, but there is none")
     try:
         attributes = dict(json.loads(file.read_text())["attributes"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: the {kind} store is damaged (zarr.json: {error}); {_REMAKE}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(f"{path}: the {kind} store is damaged (zarr.json: {error}); {_remake(path)}") from error
     if (found := attributes.get("kind")) not in kinds:
         raise StoreError(f"{path}: expected a {kind} store, but it is a {found or 'foreign'} one")
     if attributes.get("complete") is not True:
-        raise StoreError(f"{path}: the {kind} store is unfinished; {_REMAKE}")
+        advice = _remake(path) if paths.in_workflow(path) else "start what makes it again, and it goes on"
+        raise StoreError(f"{path}: the {kind} store is unfinished; {advice}")
     return attributes
 
 
+def marks_of(path: str | os.PathLike[str]) -> dict[str, Mark] | None:
+    """The marks of a finished store's files; None of one that was made before stores kept them.
+
+    Raises:
+        PlacementError: they are lost or damaged, or not those of this store.
+    """
+    metadata = (Path(path) / "zarr.json").read_bytes()
+    if not (Path(path) / MANIFEST).exists() and "manifest" not in json.loads(metadata)["attributes"]:
+        return None
+    return read_manifest(Path(path))
+
+
 def open_store(path: str | os.PathLike[str], kind: str) -> zarr.Group:
-    """Open a finished store for reading.
+    """Open a finished store for reading; a file that is not what was written under its name is never read.
 
     Raises:
         StoreError: there is none, it is unfinished, damaged, or a store of another kind.
     """
     attributes_of(path, kind)
-    group = zarr.open_group(str(path), mode="r")
-    if lost := _lost_chunks(group, Path(path)):
-        raise StoreError(f"{path}: the {kind} store is damaged: {lost}; {_REMAKE}")
+    try:
+        group = zarr.open_group(CheckedStore(Path(path), manifest=marks_of(path)), mode="r")
+        fault = chunk_fault(group, Path(path))
+    except _UNREADABLE as error:
+        fault = unreadable_array(Path(path)) or _one_line(error)
+    if fault:
+        advice = "delete that file" if is_stray(fault) else _remake(path)
+        raise StoreError(f"{path}: the {kind} store is damaged: {fault}; {advice}")
     return group
+
+
+def unreadable_array(path: Path) -> str | None:
+    """The first array of a finished store whose metadata cannot be read, and why; None where all can."""
+    try:
+        members = sorted(json.loads((path / "zarr.json").read_bytes())["consolidated_metadata"]["metadata"].items())
+    except _UNREADABLE as error:
+        return f"zarr.json: {_one_line(error)}"
+    for name, member in members:
+        try:
+            if member["node_type"] == "array":
+                ArrayV3Metadata.from_dict(member)
+        except _UNREADABLE as error:
+            return f"array {name} cannot be opened ({_one_line(error)})"
+    return None
 
 
 def require_chunks(array: zarr.Array, stop: int) -> None:
@@ -226,8 +318,8 @@ def require_chunks(array: zarr.Array, stop: int) -> None:
     """
     *others, _ = array.cdata_shape
     for index in itertools.product(*(range(n) for n in others), range(-(-stop // array.chunks[-1]))):
-        if not _chunk_file(array, index).exists():
-            raise StoreError(f"{_chunk_file(array, index)} is missing; {_REMAKE}")
+        if not chunk_file(array, index).exists():
+            raise StoreError(f"{chunk_file(array, index)} is missing")
 
 
 def read(array: zarr.Array, selection: Any = ..., *, steps: NDArray[np.int64] | None = None) -> NDArray[Any]:
@@ -241,13 +333,49 @@ def read(array: zarr.Array, selection: Any = ..., *, steps: NDArray[np.int64] | 
     """
     try:
         return np.asarray(array[selection])
-    except _DAMAGED as error:
-        path = getattr(array.store, "root", array.store)
+    except (*_DAMAGED, MemoryError) as error:
+        path = Path(str(getattr(array.store, "root", "")))
+        if isinstance(error, MemoryError):
+            raise StoreError(
+                f"{path}: array {array.path}: there is not enough memory to read it ({_one_line(error)})"
+            ) from error
         at = "" if steps is None else f", {steps_named(steps)},"
-        raise StoreError(
-            f"{path}: array {array.path}{at} is damaged ({_one_line(error)}); `reluscope verify {path}` names all that "
-            f"is; {_REMAKE}"
-        ) from error
+        is_finished = not isinstance(array.store, DurableStore)
+        advice = f"; `reluscope verify {path}` names all that is; {_remake(path)}" if is_finished else ""
+        raise StoreError(f"{path}: array {array.path}{at} is damaged ({_one_line(error)}){advice}") from error
+
+
+def misplaced(array: zarr.Array, why: str, steps: NDArray[np.int64] | None = None) -> StoreError:
+    """The error of an array whose contents cannot be its own."""
+    path, at = Path(str(getattr(array.store, "root", ""))), "" if steps is None else f", {steps_named(steps)},"
+    return StoreError(f"{path}: array {array.path}{at} does not hold what belongs there ({why}); {_remake(path)}")
+
+
+def require_ascending(group: zarr.Group, name: str) -> None:
+    """Hold that an array of the group ascends, which steps do.
+
+    Raises:
+        StoreError: it does not, or is damaged.
+    """
+    array = array_of(group, name)
+    if (np.diff(read(array)) <= 0).any():
+        raise misplaced(array, "it is not ascending")
+
+
+def require_owner(path: str | os.PathLike[str], attributes: Mapping[str, Any], **owner: str | None) -> None:
+    """Hold that a store as a whole lies at its own place: that it is of the run, or measure, that it is read for.
+
+    Raises:
+        StoreError: its attributes say otherwise.
+    """
+    for name, expected in owner.items():
+        if expected is not None and (found := attributes.get(name, expected)) != expected:
+            raise StoreError(f"{path}: is of {name} {found!r}, where that of {expected!r} belongs; {_remake(path)}")
+
+
+def is_placement_known(array: zarr.Array) -> bool:
+    """Whether each file of the array's store is compared with what was written under its name."""
+    return isinstance(array.store, CheckedStore) and array.store.manifest is not None
 
 
 def read_chunk(array: zarr.Array, index: tuple[int, ...]) -> NDArray[Any]:
@@ -256,18 +384,12 @@ def read_chunk(array: zarr.Array, index: tuple[int, ...]) -> NDArray[Any]:
     Raises:
         StoreError: it is missing, or its checksum or contents are wrong; says only which of these.
     """
-    if not _chunk_file(array, index).exists():
+    if not chunk_file(array, index).exists():
         raise StoreError("the chunk is missing")
     try:
         return np.asarray(array[region_of(array, index)])
-    except _DAMAGED as error:
+    except (*_DAMAGED, MemoryError) as error:
         raise StoreError(_one_line(error)) from error
-
-
-def region_of(array: zarr.Array, index: tuple[int, ...]) -> tuple[slice, ...]:
-    """What a chunk covers; one slice a dimension."""
-    grid = zip(index, array.chunks, array.shape, strict=True)
-    return tuple(slice(i * size, min((i + 1) * size, length)) for i, size, length in grid)
 
 
 def steps_named(steps: NDArray[np.int64]) -> str:
@@ -277,22 +399,6 @@ def steps_named(steps: NDArray[np.int64]) -> str:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _lost_chunks(group: zarr.Group, path: Path) -> str | None:
-    for name, member in group.members(max_depth=None):
-        if isinstance(member, zarr.Array) and (lost := member.nchunks - _num_chunks_in(path / name)):
-            return f"{lost} of {member.nchunks} chunks of {name} are missing"
-    return None
-
-
-def _chunk_file(array: zarr.Array, index: tuple[int, ...]) -> Path:
-    return Path(str(getattr(array.store, "root", ""))) / array.path / array.metadata.encode_chunk_key(index)
-
-
-def _num_chunks_in(folder: Path) -> int:
-    """Files of an array's chunks, c/<number>/.../<number>; zarr counts them too, ten times as slowly."""
-    return sum(name.isdigit() for _, _, names in os.walk(folder / "c") for name in names)
 
 
 def versions() -> dict[str, str]:

@@ -1,11 +1,10 @@
-"""Whether stores are as they were written: every chunk of every array is read, and its checksum compared."""
+"""Whether stores are as they were written: every file must be the one that was written under its name, and whole."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,18 @@ import zarr
 from tqdm import tqdm
 
 from reluscope import stores
+from reluscope.placement import (
+    OTHER,
+    CheckedStore,
+    Mark,
+    PlacementError,
+    chunks_of,
+    files_below,
+    lost_chunks,
+    mark_of_file,
+    region_of,
+    stray,
+)
 
 _KINDS = ("weights", "counts", "measure")
 
@@ -51,50 +62,105 @@ def _is_foreign(path: Path) -> bool:
         return False
 
 
+def is_placement_known(path: Path) -> bool:
+    """Whether the store says which file is which; those made before stores did do not."""
+    try:
+        return stores.marks_of(path) is not None
+    except (ValueError, KeyError, TypeError, OSError):
+        return True  # it should, and is damaged
+
+
 def damages(path: Path, *, progress: bool = False) -> Iterator[str]:
     """What is wrong with a store, one line for each damaged chunk or file: array, steps, reason.
 
     Args:
         progress: show a bar over the chunks, if standard error is a terminal.
     """
+    manifest: Mapping[str, Mark] | None = None
     try:
         stores.attributes_of(path, *_KINDS)
-        members = json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"]
-        group = zarr.open_group(str(path), mode="r")
-        arrays = [stores.array_of(group, name) for name in sorted(members) if members[name]["node_type"] == "array"]
-    except (ValueError, KeyError, TypeError, OSError) as error:  # StoreError is a ValueError
-        yield " ".join(str(error).removeprefix(f"{path}: ").split())
+    except (stores.StoreError, OSError) as error:
+        yield _one_line(error).removeprefix(f"{path}: ")
         return
-    yield from _damaged_metadata(path, members)
-    total = sum(array.nchunks for array in arrays)
+    try:
+        members = dict(json.loads((path / "zarr.json").read_text())["consolidated_metadata"]["metadata"])
+    except (ValueError, KeyError, TypeError) as error:
+        yield f"zarr.json: its consolidated metadata are damaged ({type(error).__name__}: {_one_line(error)})"
+        return
+    try:
+        manifest = stores.marks_of(path)
+        strays = [] if manifest is None else sorted(set(files_below(path)) - manifest.keys())
+        yield from map(stray, strays)
+        if manifest is not None and mark_of_file(path, "zarr.json") != manifest.get("zarr.json"):
+            yield f"zarr.json {OTHER}"
+    except PlacementError as error:
+        yield str(error)
+    yield from _damaged_metadata(path, members, manifest)
+    arrays, group = [], None
+    try:
+        group = _unchecked_metadata(path, manifest)
+        arrays = [stores.array_of(group, name) for name in sorted(members) if members[name]["node_type"] == "array"]
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        yield stores.unreadable_array(path) or _one_line(error).removeprefix(f"{path}: ")
+    if group is not None and arrays:
+        yield from _damaged_chunks(path, group, arrays, is_listed=manifest is not None, progress=progress)
+
+
+def _unchecked_metadata(path: Path, manifest: Mapping[str, Mark] | None) -> zarr.Group:
+    """The store, whose chunks are read although its metadata are damaged, which was said before."""
+    if manifest is not None:
+        manifest = {**manifest, "zarr.json": mark_of_file(path, "zarr.json")}
+    return zarr.open_group(CheckedStore(path, manifest=manifest), mode="r")
+
+
+def _damaged_chunks(
+    path: Path, group: zarr.Group, arrays: Sequence[zarr.Array], *, is_listed: bool, progress: bool
+) -> Iterator[str]:
+    """Chunks of arrays that are missing, of another place, or cannot be decoded.
+
+    Args:
+        is_listed: what is not the store's was told from its manifest.
+    """
+    found = [(array, *chunks_of(array, path)) for array in arrays]
+    total = sum(len(there) for _, there, _ in found)
     with tqdm(total=total, desc=str(path), unit="chunk", disable=None if progress else True) as bar:
-        for array in arrays:
-            for index in itertools.product(*(range(n) for n in array.cdata_shape)):
-                bar.update()
+        for array, there, strays in found:
+            yield from map(stray, [] if is_listed else strays)
+            lost = lost_chunks(array, there)
+            if len(lost) < (number := array.nchunks - len(there)):
+                yield f"{array.path}: {number:,} of {array.nchunks:,} chunks are missing"
+            for index in sorted({*there, *lost}):
+                bar.update(index in there)
                 try:
                     stores.read_chunk(array, index)
                 except stores.StoreError as error:
                     yield f"{_place(group, array, index)}: {error}"
 
 
-def _damaged_metadata(path: Path, members: Mapping[str, Any]) -> Iterator[str]:
-    """Each array's and group's own metadata must be there, and say what the store's consolidated metadata say."""
-    for name, consolidated in sorted(members.items()):
+def _damaged_metadata(path: Path, members: Mapping[str, Any], manifest: Mapping[str, Mark] | None) -> Iterator[str]:
+    """Each array's and group's own metadata must be there, as written, and say what the consolidated ones say."""
+    listed = {name.removesuffix("/zarr.json") for name in manifest or {} if name.endswith("/zarr.json")}
+    for name in sorted({*members, *listed}):
         file = path / name / "zarr.json"
         try:
             own = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            yield f"{name}/zarr.json: {'it is missing' if isinstance(error, FileNotFoundError) else error}"
-            continue
-        for metadata in (own, consolidated):
-            metadata.pop("consolidated_metadata", None)
-        if own != consolidated:
-            yield f"{name}/zarr.json: it says otherwise than the store's consolidated metadata"
+            for metadata in (own, members.get(name, {})):
+                metadata.pop("consolidated_metadata", None)
+            if own != members.get(name):
+                yield f"{name}/zarr.json: it says otherwise than the store's consolidated metadata"
+            elif manifest is not None and mark_of_file(path, f"{name}/zarr.json") != manifest.get(f"{name}/zarr.json"):
+                yield f"{name}/zarr.json {OTHER}"
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            yield f"{name}/zarr.json: {'it is missing' if isinstance(error, FileNotFoundError) else _one_line(error)}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _place(group: zarr.Group, array: zarr.Array, index: tuple[int, ...]) -> str:
     """Which array, and which steps of it as far as they can be told."""
-    region = stores.region_of(array, index)
+    region = region_of(array, index)
     dimensions = array.metadata.dimension_names or ()  # type: ignore[union-attr]
     try:
         steps = stores.read_chunk(stores.array_of(group, "step"), (0,))  # all of it
@@ -108,6 +174,6 @@ def _place(group: zarr.Group, array: zarr.Array, index: tuple[int, ...]) -> str:
             chosen = steps[first:last]
         else:
             return array.path
-    except (stores.StoreError, KeyError):  # that array is damaged too, and named by itself
+    except (stores.StoreError, ValueError, IndexError):  # that array is damaged too, and named by itself
         return array.path
     return f"{array.path}, {stores.steps_named(chosen)}"

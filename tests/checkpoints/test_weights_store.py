@@ -283,19 +283,76 @@ def test_an_unfinished_training_of_other_settings_is_kept(tmp_path: Path, monkey
     assert writer(tmp_path, net).resume_step == 0
 
 
+A, B = {"device": "A100", "threads": None, "versions": {"torch": "2.13.0"}}, {"device": "H100", "threads": None}
+B["versions"] = {"torch": "2.14.0"}
+
+
+def begun_on(folder: Path, net: nn.Module, machine: dict, **options) -> WeightsWriter:
+    settings = (STEPS, STEPS / 12, np.array([30, 147]), {"seed": 1, **machine})
+    return WeightsWriter(folder / "w.partial", folder / "w.zarr", net, *settings, **options)
+
+
+def test_a_training_goes_on_elsewhere_only_where_it_is_told_to(tmp_path: Path, monkeypatch) -> None:
+    """The line says in what the machine differs and the way out, and nothing is lost; the store says who made what."""
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    net = network()
+    store = begun_on(tmp_path, net, A)
+    for _ in STEPS[:10]:
+        store.append({}, {})
+    store.close()
+    for _ in range(2):
+        with pytest.raises(stores.StoreError, match=r"device: A100, but now it is H100.*resume_elsewhere=true") as told:
+            begun_on(tmp_path, net, B)
+        assert "delete" not in str(told.value)
+        assert "\n" not in str(told.value)
+
+    store = begun_on(tmp_path, net, B, resume_elsewhere=True)
+    assert store.resume_step == 18
+    store.close()  # before a step was made there
+    store = begun_on(tmp_path, net, A)
+    for _ in STEPS[10:20]:
+        store.append({}, {})
+    store.close()
+    store = begun_on(tmp_path, net, B, resume_elsewhere=True)
+    for _ in STEPS[20:25]:
+        store.append({}, {})
+    store.close()
+    with pytest.raises(stores.StoreError, match=r"device: H100, but now it is A100"):
+        begun_on(tmp_path, net, A)
+    store = begun_on(tmp_path, net, B)
+    for step in STEPS[25:].tolist():
+        if step in (30, 148):
+            store.append_accuracy(0.5)
+        store.append({}, {})
+    store.finish({})
+    attributes = open_weights(tmp_path / "w.zarr").attributes
+    assert {name: attributes[name] for name in A} == A
+    assert attributes["resumed"] == [{"step": 38, **B}]
+
+
+def test_settings_are_no_machine(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    store = begun_on(tmp_path, network(), A)
+    store.append({}, {})
+    store.close()
+    with pytest.raises(stores.StoreError, match=r"unfinished training with seed: 1, but now it is 2"):
+        begun_on(tmp_path, network(), {**A, "seed": 2}, resume_elsewhere=True)
+
+
 def test_after_a_failed_block_nothing_later_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of the second of many blocks cannot be written: the training hears of it, and continues after the
     first."""
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", 5)
-    states, write_file = [], writer_module.write_file
+    states, write_file = [], files.write_file
 
     def failing(path: Path, data: object) -> None:
-        states.append(path)
-        if len(states) == 2:
-            raise WriteError("no room")
+        if path.name == "state.pt":
+            states.append(path)
+            if len(states) == 2:
+                raise WriteError("no room")
         write_file(path, data)
 
-    monkeypatch.setattr(writer_module, "write_file", failing)
+    monkeypatch.setattr(files, "write_file", failing)
     net = network()
     store = writer(tmp_path, net)
 
@@ -349,7 +406,7 @@ def test_unfinished_work_that_lost_a_chunk_is_not_continued(tmp_path: Path, monk
     data = bytearray(chunk.read_bytes())
     chunk.unlink()
     for _ in range(2):  # the first failure gives the lock back
-        with pytest.raises(stores.StoreError, match=r"is missing; delete it"):
+        with pytest.raises(stores.StoreError, match=r"cannot be continued: .* is missing; put back"):
             writer(tmp_path, net)
     chunk.write_bytes(data)
     assert writer(tmp_path, net).resume_step == STEPS[9]
@@ -385,7 +442,9 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
 def test_a_lost_chunk_is_noticed(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "w.zarr" / "parameters" / "c" / "0" / "1").unlink()
-    with pytest.raises(stores.StoreError, match=r"is damaged: 1 of 2 chunks of parameters are missing; delete it"):
+    with pytest.raises(
+        stores.StoreError, match=r"is damaged: 1 of 2 chunks of parameters are missing; put a copy in its place"
+    ):
         open_weights(tmp_path / "w.zarr")
 
 

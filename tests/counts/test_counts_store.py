@@ -20,7 +20,7 @@ from reluscope.counts import writer as writer_module
 from reluscope.patterns import Counts, PatternCounts, SampledCounts
 
 
-def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path: Path) -> None:
+def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path: Path, forget_manifest) -> None:
     """Stores made before they were have neither."""
 
     def described(step: int) -> list[PatternCounts]:
@@ -30,6 +30,7 @@ def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path
     for layer in range(len(LAYERS)):
         for counts in (open_counts(path).at(1, layer), next(open_counts(path).over_time(layer))):
             assert (counts.channel_axis, counts.bit) == (2, "input of Hardtanh > -1")
+    forget_manifest(path)
     metadata = json.loads((path / "zarr.json").read_text())
     for layer in range(len(LAYERS)):
         attributes = metadata["consolidated_metadata"]["metadata"][f"layer{layer:03d}"]["attributes"]
@@ -40,11 +41,14 @@ def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path
 
 
 @pytest.mark.parametrize("made", [counts_of, sampled_counts_of])
-def test_nan_is_kept_by_step_and_layer_and_unknown_in_stores_made_before(tmp_path: Path, made) -> None:
+def test_nan_is_kept_by_step_and_layer_and_unknown_in_stores_made_before(
+    tmp_path: Path, made, forget_manifest
+) -> None:
     """One shard of the run is as earlier versions wrote it."""
     about = {"sample": "1/16"} if made is sampled_counts_of else {}
     early, late = write(tmp_path, [0, 3], made, **about), write(tmp_path, [100, 110], made, **about)
     assert xarray.open_zarr(early).num_nan.dims == ("step", "layer")
+    forget_manifest(early)
     shutil.rmtree(early / "num_nan")
     metadata = json.loads((early / "zarr.json").read_text())
     del metadata["consolidated_metadata"]["metadata"]["num_nan"]
@@ -233,3 +237,43 @@ def test_stores_with_steps_in_common_are_refused(tmp_path: Path) -> None:
     for paths in ((one, other), (one, one)):
         with pytest.raises(stores.StoreError, match=r"begins at step (10|0), which is not after all of .*0\.zarr"):
             open_counts(*paths)
+
+
+def exchange(one: Path, other: Path) -> None:
+    held = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(held)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "why"),
+    [
+        ("layer000/keys/c/0", "layer001/keys/c/0", "store"),  # of another width
+        ("layer002/keys/c/0", "layer003/keys/c/0", "keys are not ascending"),
+        ("layer001/keys/c/0", "layer001/counts/c/0", "keys are not ascending|is damaged"),
+        ("layer002/counts/c/0", "layer003/counts/c/0", "counts do not add up|counts of 0"),
+        ("layer001/counts/c/0", "layer001/counts/c/1", "counts do not add up|counts of 0"),
+        ("step/c/0", "layer/c/0", "store"),
+        ("layer001/indptr/c/0", "layer002/indptr/c/0", "its ends do not fit steps and keys"),
+    ],
+)
+@pytest.mark.parametrize("is_old", [False, True])
+def test_chunks_at_one_anothers_place_are_not_read(
+    tmp_path: Path, monkeypatch, forget_manifest, one: str, other: str, why: str, is_old: bool
+) -> None:
+    """By their marks, or in a store made before it kept them, by what they hold, as far as that can tell."""
+    monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 4000)
+    path = write(tmp_path, [0, 3, 7])
+    exchange(path / one, path / other)
+    if is_old:
+        forget_manifest(path)
+
+    def read_all() -> None:
+        store = open_counts(path)
+        for layer in range(4):
+            _ = [(counts.keys, counts.counts) for counts in store.over_time(layer)]
+
+    with pytest.raises(stores.StoreError, match=why if is_old else "is not the file that was written there"):
+        read_all()
+    exchange(path / one, path / other)
+    read_all()

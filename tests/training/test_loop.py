@@ -196,3 +196,34 @@ def test_changed_settings_do_not_continue_old_work(tmp_path: Path, monkeypatch) 
         train(spec(), tmp_path)
     with pytest.raises(stores.StoreError, match="unfinished training with seed: 0, but now it is 1"):
         train(dataclasses.replace(spec(), seed=1), tmp_path)
+
+
+def test_a_training_on_another_machine_stops_and_loses_nothing_until_it_is_told_to_go_on(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """As a Slurm retry on another node does; what is saved stays, and its first steps are the first machine's."""
+    monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
+    whole = train(spec(), tmp_path / "whole")
+    append, calls = writer_module.WeightsWriter.append, []
+
+    def dying(self, *arguments) -> None:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        append(self, *arguments)
+
+    monkeypatch.setattr(writer_module.WeightsWriter, "append", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(spec(), tmp_path)
+    monkeypatch.setattr(loop, "machine", lambda _: {"device": "cpu", "threads": 7})
+    for _ in range(4):
+        with pytest.raises(stores.StoreError, match=r"threads: 1, but now it is 7.*--config resume_elsewhere=true"):
+            train(spec(), tmp_path)
+    loop.train(spec(), tmp_path / "weights.partial", tmp_path / "weights.zarr", resume_elsewhere=True)
+    assert "continues after step 4" in capsys.readouterr().out
+    store = open_weights(tmp_path / "weights.zarr")
+    assert (store.attributes["threads"], len(store.attributes["resumed"])) == (1, 1)
+    assert {name: store.attributes["resumed"][0][name] for name in ("step", "threads")} == {"step": 4, "threads": 7}
+    for step in whole.steps.tolist():  # on the same processor, after all
+        one, other = state(whole, spec(), step), state(store, spec(), step)
+        assert all(torch.equal(one[name], other[name]) for name in one)

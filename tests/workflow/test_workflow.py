@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -78,6 +79,35 @@ def test_results_of_another_study_are_kept(clone: Clone) -> None:
     assert stopped.returncode != 0
     assert "belongs to the study 'tiny', but the config is 'other'" in stopped.stdout
     assert (clone.folder / "results/runs/a-seed0/weights.zarr/zarr.json").is_file()
+
+
+def test_a_training_begun_elsewhere_goes_on_with_a_key_of_the_command_line(clone: Clone) -> None:
+    """Without it, one line says so and nothing is lost; and the key makes nothing again."""
+    assert clone.planned("--config", "resume_elsewhere=true") == set()
+    target = "results/runs/a-seed0/weights.zarr"
+    shutil.rmtree(clone.folder / target)
+    begin = (
+        "from reluscope.stages import training; from reluscope.study import Study; import yaml, torch\n"
+        "from reluscope.training import loop; from reluscope.checkpoints import writer\n"
+        "loop.machine = lambda _: {'device': 'A100', 'threads': None}\n"
+        "writer.SAVE_SECONDS, append = -1.0, writer.WeightsWriter.append\n"
+        "def stop(self, *given): self._num_dumped == 3 and exit(); append(self, *given)\n"
+        "writer.WeightsWriter.append = stop\n"
+        "study = Study.from_config(yaml.safe_load(open('config.yaml')))\n"
+        f"training.train_run(study.runs['a-seed0'], {target!r}, study=study.name, threads=1)"
+    )
+    subprocess.run([sys.executable, "-c", begin], cwd=clone.folder, env=clone.environment, check=True)
+    kept = clone.folder / "results/runs/a-seed0/weights.partial/state.pt"
+    stopped = clone.snakemake(target)
+    assert stopped.returncode != 0
+    assert "unfinished training with device: A100, but now it is cpu" in stopped.stdout
+    assert "--config resume_elsewhere=true" in stopped.stdout
+    assert kept.exists()
+    clone.run(target, "--config", "resume_elsewhere=true")
+    attributes = json.loads((clone.folder / target / "zarr.json").read_text())["attributes"]
+    assert attributes["device"] == "A100"
+    assert [change["device"] for change in attributes["resumed"]] == ["cpu"]
+    assert not kept.exists()
 
 
 def test_a_study_given_on_the_command_line_stands_for_itself(clone: Clone) -> None:

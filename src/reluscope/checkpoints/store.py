@@ -27,6 +27,7 @@ class WeightsStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         group = stores.open_store(path, "weights")
+        stores.require_ascending(group, "step")
         self._arrays = dict(group.arrays())
         self.attributes: dict[str, Any] = dict(group.attrs)
         self.steps: NDArray[np.int64] = stores.read(self._arrays["step"])

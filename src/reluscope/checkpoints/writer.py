@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from torch import nn
 from reluscope import stores
 from reluscope.checkpoints.layout import KINDS, Layout, flattener, tensors_by_kind
 from reluscope.checkpoints.ring import Ring, SideStream
-from reluscope.files import remove, write_file
+from reluscope.files import WriteError, remove
+from reluscope.resuming import machines
 
 BLOCK_STEPS = 128
 """Dumped steps a chunk, at most: time is the fast axis, because neighbours in time resemble each other most. Half as
@@ -49,6 +52,11 @@ compresses: 5 ms a step of ResNet-20."""
 BLOCKS_WAITING = 2
 """Blocks that may wait to be written, the one being written included, beside the one that fills."""
 
+MACHINE = ("device", "threads", "versions")
+"""Attributes on which a training's bits depend, although they are no settings of it."""
+
+_STEPS = ("step", "evaluated_step")
+
 SCALARS = ("learning_rate", "train_loss", "train_accuracy")
 """Kept for each dumped step."""
 
@@ -68,6 +76,8 @@ class WeightsWriter:
         attributes: what describes the run; a folder left by a run with other attributes is refused.
         check: gets each step and its training loss (NaN where none is given), in order, before the step is saved: at
             once on the CPU, when its block arrives from a GPU. What it raises ends the training.
+        resume_elsewhere: go on also where `MACHINE` is another, though a training's bits depend on it; the store's
+            attribute ``resumed`` then lists each later machine, with the step that it went on after.
 
     Raises:
         StoreError: another process writes here, or the folder belongs to other settings.
@@ -83,6 +93,8 @@ class WeightsWriter:
         evaluated: NDArray[np.int64],
         attributes: Mapping[str, Any],
         check: Callable[[int, float], object] = lambda step, loss: None,
+        *,
+        resume_elsewhere: bool = False,
     ) -> None:
         self._check = check
         self._folder, self._final, self._steps, self._evaluated = folder, final, steps, evaluated
@@ -105,7 +117,7 @@ class WeightsWriter:
         self._has_failed = False
         try:
             if self._state.is_file() and self._store.exists():
-                self._resume(attributes)
+                self._resume(attributes, resume_elsewhere)
             else:
                 self._create(epochs, attributes)
         except BaseException:
@@ -139,15 +151,22 @@ class WeightsWriter:
         stores.write_array(self._group, "test_accuracy", np.full(len(self._evaluated), np.nan), ("evaluated_step",))
         self._start_block()
 
-    def _resume(self, attributes: Mapping[str, Any]) -> None:
-        self._group = stores.reopen_group(self._store)
-        steps = {name: stores.read(stores.array_of(self._group, name)).tolist() for name in ("step", "evaluated_step")}
-        now = {**attributes, "step": self._steps.tolist(), "evaluated_step": self._evaluated.tolist()}
+    def _resume(self, attributes: Mapping[str, Any], resume_elsewhere: bool) -> None:
+        with self._whole():
+            self._group = stores.reopen_group(self._store, self._state)
+            steps = {name: stores.read(stores.array_of(self._group, name)).tolist() for name in _STEPS}
+        settings = {name: value for name, value in attributes.items() if name not in MACHINE}
+        now = {**settings, "step": self._steps.tolist(), "evaluated_step": self._evaluated.tolist()}
         if different := stores.difference({**self._group.attrs, **steps}, now):
             raise stores.StoreError(
                 f"{self._folder} holds an unfinished training with {different}; restore that to continue it, or "
                 "delete the folder to train anew"
             )
+        with self._whole():
+            self._read_state()
+        self._go_on_here(attributes, resume_elsewhere)
+
+    def _read_state(self) -> None:
         state = torch.load(self._state, weights_only=True)
         self._num_dumped = state["num_dumped"]
         self._state_of_optimizer = state["optimizer"]
@@ -161,6 +180,34 @@ class WeightsWriter:
             stores.require_chunks(array, here)
             if here > first:
                 block[: here - first] = stores.read(array, (..., slice(first, here)), steps=self._steps[first:here]).T
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Say what to do where what a killed training left is damaged."""
+        try:
+            yield
+        except WriteError:
+            raise
+        except (ValueError, RuntimeError, LookupError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise stores.StoreError(
+                f"{self._folder}: cannot be continued: {' '.join(str(error).split())}; put back what was there, or "
+                "delete the folder to train anew"
+            ) from error
+
+    def _go_on_here(self, attributes: Mapping[str, Any], resume_elsewhere: bool) -> None:
+        """Note in the store on which machine the training goes on, where it is another and there are steps to make."""
+        if self._num_dumped == len(self._steps):
+            return
+        begun = dict(self._group.attrs)
+        changes, different = machines(begun, attributes, MACHINE, int(self._steps[self._num_dumped - 1]))
+        if different and not resume_elsewhere:
+            raise stores.StoreError(
+                f"{self._folder} holds an unfinished training with {different}, on which its bits depend; go on here "
+                "all the same with resume_elsewhere: true (snakemake --config resume_elsewhere=true), which the store "
+                "will say, or start it again where it was"
+            )
+        if changes != begun.get("resumed", []):
+            self._group.attrs["resumed"] = changes
 
     def _start_block(self) -> None:
         self._block_start = self._num_dumped // self._block_steps * self._block_steps
@@ -295,7 +342,7 @@ class WeightsWriter:
             stores.array_of(self._group, "test_accuracy")[: len(accuracies)] = np.array(accuracies)
         state = io.BytesIO()
         torch.save({"num_dumped": here, "optimizer": dict(momenta)}, state)
-        write_file(self._state, state.getbuffer())
+        stores.write_state(self._group, self._state, state.getbuffer())
         if here - first == self._block_steps:
             self._spare.append(blocks)
         self._has_failed = False

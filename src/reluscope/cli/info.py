@@ -65,6 +65,8 @@ def _described(store: Path) -> Iterator[str]:
     shown = ("run", "study", "network", "num_images", "batch_size", "sample", "options", "device")
     if said := [f"{name} {_short(attributes[name])}" for name in shown if attributes.get(name)]:
         yield f"  {', '.join(said)}"
+    for change in attributes.get("resumed", []):
+        yield f"  after step {change['step']:,} on {change['device']}, threads {change['threads']}"
     if finished:
         yield from _contents(store, attributes["kind"])
     elif attributes["kind"] in _SO_FAR:
@@ -94,10 +96,11 @@ def _counted_so_far(store: Path, state: Path, attributes: dict[str, Any]) -> tup
 
 def _trained_so_far(store: Path, state: Path, attributes: dict[str, Any]) -> tuple[list[int], int | None]:
     import torch
+    import zarr
 
     from reluscope import stores
 
-    steps = stores.read(stores.array_of(stores.reopen_group(store), "step")).tolist()
+    steps = stores.read(stores.array_of(zarr.open_group(store, mode="r"), "step")).tolist()  # its training may be at work
     num_dumped = torch.load(state, weights_only=True, map_location="cpu", mmap=True)["num_dumped"]
     return steps[:num_dumped], len(steps)
 

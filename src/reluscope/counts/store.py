@@ -55,6 +55,8 @@ class CountsStore:
         self.attributes: dict[str, Any] = dict(first.attrs)
         self.one_in = parse_sample(self.attributes["sample"]) if "sample" in self.attributes else 1
         self.class_names: list[str] | None = self.attributes.get("class_names")
+        for _, group in opened:
+            stores.require_ascending(group, "step")
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
@@ -93,10 +95,10 @@ class CountsStore:
                 start, first = int(indptr[rows[0]]), rows[0]
                 taken = [row for row in rows if row == first or size[row + 1] <= size[first] + READ_PATTERNS]
                 rows = rows[len(taken) :]
-                span = slice(start, int(indptr[taken[-1] + 1]))
+                ends = indptr[taken[0] : taken[-1] + 2]
                 steps = here[[taken[0], taken[-1]]]
                 # of all that are taken at once, when one of them is asked for them
-                read_keys, read_counts = (cache(partial(stores.read, of, span, steps=steps)) for of in (keys, counts))
+                read_keys, read_counts = (cache(partial(self._read, of, ends, layer, steps)) for of in (keys, counts))
                 of_classes = self._classes(shard, layer, taken) if classes else [{} for _ in taken]
                 for row, of_class in zip(taken, of_classes, strict=True):
                     part = slice(int(indptr[row]) - start, int(indptr[row + 1]) - start)
@@ -117,7 +119,8 @@ class CountsStore:
         keys, counts, indptr = self._arrays(shard, layer)
         span = slice(int(indptr[row]), int(indptr[row + 1]))
         steps = self.steps[index : index + 1]
-        read_keys, read_counts = (partial(stores.read, of, span, steps=steps) for of in (keys, counts))
+        ends = indptr[row : row + 2]
+        read_keys, read_counts = (partial(self._read, of, ends, layer, steps) for of in (keys, counts))
         of_class = self._classes(shard, layer, [row])[0] if classes else {}
         about = {**self._about(shard, layer), NUM_NAN: _known(self.num_nan[index, layer])}
         exact = self._exact(shard, layer)
@@ -152,7 +155,34 @@ class CountsStore:
 
     def _arrays(self, shard: int, layer: int) -> tuple[zarr.Array, zarr.Array, NDArray[np.int64]]:
         group = self._group(shard, layer)
-        return stores.array_of(group, "keys"), stores.array_of(group, "counts"), _values(group, "indptr")
+        keys, counts = stores.array_of(group, "keys"), stores.array_of(group, "counts")
+        indptr = _values(group, "indptr")
+        num_steps = len(_values(self._shards[shard], "step"))
+        if len(indptr) != num_steps + 1 or indptr[0] or (np.diff(indptr) < 0).any() or indptr[-1] != keys.shape[0]:
+            raise stores.misplaced(stores.array_of(group, "indptr"), "its ends do not fit steps and keys")
+        return keys, counts, indptr
+
+    def _read(self, array: zarr.Array, ends: NDArray[np.int64], layer: int, steps: NDArray[np.int64]) -> NDArray[Any]:
+        """Keys or counts of neighbouring steps, the i-th from ends[i] to ends[i + 1].
+
+        Where it is not known which file is which, as in stores made before they kept it, contents must fit.
+        """
+        values = stores.read(array, slice(int(ends[0]), int(ends[-1])), steps=steps)
+        if stores.is_placement_known(array) or not len(values):
+            return values
+        starts, stops = (ends[:-1] - ends[0]).tolist(), (ends[1:] - ends[0]).tolist()
+        if array.basename == "keys":
+            falls = np.flatnonzero(values[1:] <= values[:-1]) + 1
+            if not np.isin(falls, starts).all():
+                raise stores.misplaced(array, "keys are not ascending", steps)
+        elif not values.min():
+            raise stores.misplaced(array, "counts of 0", steps)
+        elif self.one_in == 1 and any(
+            values[start:stop].sum(dtype=np.int64) != self.num_positions[layer]
+            for start, stop in zip(starts, stops, strict=True)
+        ):
+            raise stores.misplaced(array, "counts do not add up to the number of positions", steps)
+        return values
 
     def _exact(self, shard: int, layer: int) -> dict[str, NDArray[Any]]:
         """What a store of samples keeps of all patterns; nothing where it keeps all.  Each of shape [step]."""
@@ -273,7 +303,7 @@ def _known(num_nan: np.int64) -> int | None:
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "sha256", *MACHINE})
+    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "sha256", "manifest", "resumed", *MACHINE})
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name

@@ -18,8 +18,9 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.files import remove, write_file
+from reluscope.files import remove
 from reluscope.patterns import Counts, PatternCounts, SampledCounts, expected_collisions
+from reluscope.resuming import machines
 
 CHUNK_PATTERNS = 1 << 18
 PAGE_PATTERNS = 1 << 15
@@ -85,6 +86,7 @@ class CountsWriter:
         self._folder, self._final = folder, final
         coordinates = "step epoch layer layer_name stage num_channels num_positions height width"
         self._attributes = {"kind": "counts", "coordinates": coordinates, **attributes}
+        self._given = self._attributes
         self._source = None if source is None else _made(source)
         self._lock = stores.lock(folder, "counting here")
         self._store, self._state = folder / "counts.zarr", folder / STATE
@@ -125,13 +127,15 @@ class CountsWriter:
             raise stores.StoreError(f"it was begun with {different}")
         now = {**dict.fromkeys(state["attributes"]), **self._attributes}
         if self._source is None:  # another machine may go on with what only its training makes
-            now = {name: value for name, value in now.items() if name not in MACHINE}
+            now = {name: value for name, value in now.items() if name not in (*MACHINE, "versions", "resumed")}
         if different := stores.difference(state["attributes"], now):
             raise stores.StoreError(f"it was begun with {different}")
         if not self._store.exists():
             raise stores.StoreError(f"{self._store} is missing")
-        self._group = stores.reopen_group(self._store)
+        self._group = stores.reopen_group(self._store, self._state)
         self.steps, self._epochs, self._waiting = state["steps"], state["epochs"], []
+        if self._source is None:
+            self._go_on_here(state["attributes"])
         self._layers = [
             _Layer(
                 _group(self._group, layer_group(i)),
@@ -145,6 +149,13 @@ class CountsWriter:
         for layer in self._layers:
             for name, ends in layer.growing.items():
                 stores.require_chunks(stores.array_of(layer.group, name), _last(ends))
+
+    def _go_on_here(self, begun: Mapping[str, Any]) -> None:
+        """Note in the store, as ``resumed``, on which machine and with which versions it goes on, where they differ."""
+        changes, _ = machines(begun, self._attributes, (*MACHINE, "versions"), self.steps[-1])
+        self._attributes = {**begun, "resumed": changes} if changes else dict(begun)
+        if changes != self._group.attrs.get("resumed", []):
+            self._group.attrs["resumed"] = changes
 
     def append(self, step: int, epoch: float, layers: Sequence[Counts]) -> None:
         """Add a step's counts, one a layer.
@@ -194,7 +205,7 @@ class CountsWriter:
         layers = [{name: getattr(layer, name) for name in names} for layer in self._layers]
         begun_with = {"format": _FORMAT, "source": self._source, "attributes": self._attributes}
         state = {**begun_with, "steps": self.steps, "epochs": self._epochs, "layers": layers}
-        write_file(self._state, json.dumps(state).encode())
+        stores.write_state(self._group, self._state, json.dumps(state).encode())
 
     def rewind(self, step: int) -> None:
         """Forget what was appended from `step` on."""
@@ -204,8 +215,21 @@ class CountsWriter:
             for column in (layer.ends, layer.pair_ends, layer.num_nan, *layer.of_steps.values()):
                 del column[kept:]
         del self._waiting[max(kept - num_saved, 0) :]
+        if "resumed" in self._attributes:
+            self._make_elsewhere()
         if kept < num_saved:
             self._write_state()  # now: it must not promise what the next steps are written over
+
+    def _make_elsewhere(self) -> None:
+        """After steps were forgotten: those that take their place are made on the last machine, the one here."""
+        if self.steps:
+            *earlier, last = self._attributes["resumed"]
+            last = {**last, "step": min(last["step"], self.steps[-1])}
+            changes = [change for change in earlier if change["step"] < last["step"]]
+            self._attributes = {**self._attributes, "resumed": [*changes, last]}
+        else:
+            self._attributes = self._given
+        self._group.attrs.put(self._attributes)
 
     def finish(self) -> None:
         """Write what is left, and give the store its final name.

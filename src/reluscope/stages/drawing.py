@@ -25,7 +25,7 @@ def draw_figure(study: Study, name: str, outputs: Sequence[str], folder: str = "
     def shown(run: str, measure: str) -> MeasureSeries:
         store = Path(folder, paths.measure(run, study.measure_store(run, measure, name)))
         try:
-            return at_steps(open_series(store), figure.steps[run])
+            return at_steps(open_series(store, run=run, measure=measure), figure.steps[run])
         except StepError as error:
             raise StepError(f"{store}: {error}") from error
 

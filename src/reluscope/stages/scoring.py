@@ -10,9 +10,9 @@ import zarr
 
 from reluscope import paths
 from reluscope.patterns import sample_share
-from reluscope.scorecard import RunResult, evaluate_all, write_csv, write_markdown
-from reluscope.series import open_series
-from reluscope.stores import open_store
+from reluscope.scorecard import VARIANTS, RunResult, evaluate_all, write_csv, write_markdown
+from reluscope.series import MeasureSeries, open_series
+from reluscope.stores import array_of, open_store, read, require_owner
 from reluscope.study import Run, Study
 from reluscope.training.spec import TrainingSpec
 
@@ -39,6 +39,7 @@ def result_of(run: Run, measures: Sequence[str], folder: str = "") -> RunResult:
     spec, timeline = run.spec, run.spec.timeline()
     weights = open_store(Path(folder, paths.weights(run.name)), "weights")
     counts = open_store(Path(folder, paths.counts(run.name, next(iter(run.shards)))), "counts")
+    require_owner(paths.counts(run.name, next(iter(run.shards))), counts.attrs, run=run.name)
     accuracies, rates, steps = (_values(weights, name) for name in ("test_accuracy", "learning_rate", "step"))
     return RunResult(
         name=run.name,
@@ -50,11 +51,16 @@ def result_of(run: Run, measures: Sequence[str], folder: str = "") -> RunResult:
         steps_per_epoch=timeline.steps_per_epoch,
         num_channels=_values(counts, "num_channels").tolist(),
         num_positions=_values(counts, "num_positions").tolist(),
-        measures={name: open_series(Path(folder, paths.measure(run.name, name))) for name in measures},
+        measures={name: _measured(run.name, name, folder) for name in measures},
         test_accuracy=float(accuracies[-1]) if len(accuracies) else None,
         learning_rate=dict(zip(steps.tolist(), rates.tolist(), strict=True)),
     )
 
 
+def _measured(run: str, name: str, folder: str) -> MeasureSeries:
+    function, _ = VARIANTS.get(name, (name, {}))
+    return open_series(Path(folder, paths.measure(run, name)), run=run, measure=function)
+
+
 def _values(group: zarr.Group, name: str) -> np.ndarray:
-    return np.asarray(group[name][...])  # type: ignore[index, call-overload]
+    return read(array_of(group, name))

@@ -67,8 +67,11 @@ def measure_together(
 
     Raises:
         ValueError: the measure needs what was not counted.
+        StoreError: a counts store is missing, damaged, or of another run.
     """
     folder = Path(paths.folder(output, paths.measure(run, own)), paths.shared_pass(run))
+    for shard in shards:
+        stores.require_owner(shard, stores.attributes_of(shard, "counts"), run=run)
     announced = _announced(folder)
     if own not in announced:
         measure_run({output: measures[own]}, shards)

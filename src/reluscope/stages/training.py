@@ -13,12 +13,13 @@ from reluscope.training.loop import initial_network, train
 from reluscope.training.spec import TrainingSpec
 
 
-def train_run(run: Run, output: str, *, study: str, threads: int) -> None:
+def train_run(run: Run, output: str, *, study: str, threads: int, resume_elsewhere: bool = False) -> None:
     """Train `run` into the weights store `output`; a training killed before continues where it was saved.
 
     Args:
         study: name of the study, kept in the store.
         threads: processor threads; part of what determines the bits.
+        resume_elsewhere: continue also what was begun on another device or number of threads, or with other versions.
 
     Raises:
         ConfigError: the run's checkpoints are files, and there is nothing to train; or the layers that it chooses
@@ -29,7 +30,8 @@ def train_run(run: Run, output: str, *, study: str, threads: int) -> None:
     device = prepare(threads)
     if run.layers:
         _require_layers(run, run.spec)
-    train(run.spec, Path(paths.partial(output)), Path(output), device=device, study=study)
+    folder, final = Path(paths.partial(output)), Path(output)
+    train(run.spec, folder, final, device=device, study=study, resume_elsewhere=resume_elsewhere)
 
 
 def _require_layers(run: Run, spec: TrainingSpec) -> None:

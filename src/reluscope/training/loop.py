@@ -34,7 +34,13 @@ _STREAMS = {"initialisation": 0, "order": 1, "augmentation": 2}
 
 
 def train(
-    spec: TrainingSpec, folder: Path, final: Path, *, device: torch.device | str = "cpu", study: str = ""
+    spec: TrainingSpec,
+    folder: Path,
+    final: Path,
+    *,
+    device: torch.device | str = "cpu",
+    study: str = "",
+    resume_elsewhere: bool = False,
 ) -> None:
     """Train one run and dump its steps.
 
@@ -44,9 +50,11 @@ def train(
         final: name of the finished weights store.
         device: where the network and the images live.
         study: name of the study the run belongs to, kept in the store.
+        resume_elsewhere: continue also on another device, number of threads, or with other versions, on which the bits
+            depend; the store then says from which step on.
 
     Raises:
-        StoreError: `folder` belongs to other settings, or another process is at work in it.
+        StoreError: `folder` belongs to other settings or another machine, or another process is at work in it.
         FloatingPointError: the loss is no longer finite; told at once on the CPU, and on a GPU when the block of steps
             is saved, of which none from there on is kept.
         ValueError: the data have no labels, or cannot be used.
@@ -62,8 +70,8 @@ def train(
 
     attributes = {"study": study, **spec.to_dict(), **machine(device), "versions": stores.versions()}
     evaluated = timeline.epoch_ends if dataset.test else timeline.epoch_ends[:0]
-    check = partial(_require_finite, spec.method)
-    writer = WeightsWriter(folder, final, network, steps, timeline.epoch_of(steps), evaluated, attributes, check)
+    settings = (steps, timeline.epoch_of(steps), evaluated, attributes, partial(_require_finite, spec.method))
+    writer = WeightsWriter(folder, final, network, *settings, resume_elsewhere=resume_elsewhere)
     try:
         if (done := writer.resume_step) is not None:
             optimizer.load_state(writer.restore(network), device)
