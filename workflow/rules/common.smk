@@ -12,6 +12,7 @@ from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
 from reluscope.checkpoint_files import findings, write_manifest
+from reluscope.data.findings import findings as of_data
 from reluscope.files import WriteError
 from reluscope.sources import closure, module_files
 from reluscope.stages import progress
@@ -40,12 +41,6 @@ SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 STUDIES = Path(workflow.basedir) / "workflow/studies"
 
 
-# Where results lie behind a storage plugin that is a folder, elsewhere than in the working directory.
-results_above = ""
-if workflow.storage_settings.default_storage_provider == "fs":
-    results_above = workflow.storage_settings.default_storage_prefix
-
-
 def remembered(store):
     """Whether Snakemake remembers how a store was made, and so makes it again by itself when its settings change."""
     record = base64.urlsafe_b64encode(store.encode()).decode()
@@ -62,6 +57,10 @@ try:
     if "plan" not in sys.argv:  # which reads no results, and may be of another study
         check_results(study, remembered, results_above)
     if workflow.is_main_process:
+        for finding in dict.fromkeys(
+            finding for run in study.runs.values() for finding in of_data(run.spec.data)
+        ):
+            print(finding, file=sys.stderr)
         for run in runs_of_files:
             if braces := [f.file for f in run.spec.files if set("{}") & set(f.file)]:
                 raise ValueError(
@@ -190,9 +189,10 @@ onstart:
         if workflow.storage_settings.default_storage_provider is None:
             for run, names in measures_to_make().items():
                 announce(names, Path(paths.shared_pass(run)))
+            # behind a storage plugin, what is made is not seen here
+            progress.report(jobs_to_do(), started)
     except WriteError as error:
         raise SystemExit(f"{error}")
-    progress.report(jobs_to_do(), started)
 
 
 onsuccess:

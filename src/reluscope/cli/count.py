@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     """Counts; the exit status."""
     from reluscope import stores
     from reluscope.checkpoint_files import FilesSpec, findings, write_manifest
+    from reluscope.data.findings import findings as of_data
     from reluscope.study import Study
 
     output = options.output
@@ -86,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
         raise stores.StoreError(f"--output: {output} is there already; choose another name, or delete it")
     counted = Study.from_config(_config(options)).runs[output.stem]
     assert isinstance(counted.spec, FilesSpec)
+    for finding in of_data(counted.spec.data):
+        print(finding, file=sys.stderr)
     manifest = output.with_suffix(".manifest.csv")
     for finding in findings(counted.spec.files):
         print(finding, file=sys.stderr)
