@@ -25,6 +25,7 @@ from torch import nn
 
 from reluscope import stores
 from reluscope.checkpoints.layout import KINDS, Layout, flattener, tensors_by_kind
+from reluscope.data.digest import without_new_digest
 from reluscope.files import remove, write_file
 
 BLOCK_STEPS = 128
@@ -129,7 +130,11 @@ class WeightsWriter:
     def _resume(self, attributes: Mapping[str, Any]) -> None:
         self._group = stores.reopen_group(self._store)
         steps = {name: stores.read(stores.array_of(self._group, name)).tolist() for name in ("step", "evaluated_step")}
-        now = {**attributes, "step": self._steps.tolist(), "evaluated_step": self._evaluated.tolist()}
+        now = {
+            **without_new_digest(attributes, self._group.attrs),
+            "step": self._steps.tolist(),
+            "evaluated_step": self._evaluated.tolist(),
+        }
         if different := stores.difference({**self._group.attrs, **steps}, now):
             raise stores.StoreError(
                 f"{self._folder} holds an unfinished training with {different}; restore that to continue it, or "
