@@ -130,11 +130,8 @@ class WeightsWriter:
     def _resume(self, attributes: Mapping[str, Any]) -> None:
         self._group = stores.reopen_group(self._store)
         steps = {name: stores.read(stores.array_of(self._group, name)).tolist() for name in ("step", "evaluated_step")}
-        now = {
-            **without_new_digest(attributes, self._group.attrs),
-            "step": self._steps.tolist(),
-            "evaluated_step": self._evaluated.tolist(),
-        }
+        attributes = without_new_digest(attributes, self._group.attrs)
+        now = {**attributes, "step": self._steps.tolist(), "evaluated_step": self._evaluated.tolist()}
         if different := stores.difference({**self._group.attrs, **steps}, now):
             raise stores.StoreError(
                 f"{self._folder} holds an unfinished training with {different}; restore that to continue it, or "

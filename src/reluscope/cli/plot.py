@@ -92,11 +92,9 @@ def _by_run(paths: list[Path]) -> dict[str, dict[str, MeasureSeries]]:
         found[run][one.measure] = one
     for of_run in attributes.values():
         require_same_data(of_run)
-    digests = {run: [a[ATTRIBUTE] for a in of_run.values() if ATTRIBUTE in a][:1] for run, of_run in attributes.items()}
-    if len({digest for known in digests.values() for digest in known}) > 1:
-        print(
-            f"{', '.join(run for run in digests if digests[run])}: not all of the same training images", file=sys.stderr
-        )
+    told = {run: one[ATTRIBUTE] for run, of_run in attributes.items() for one in of_run.values() if ATTRIBUTE in one}
+    if len(set(told.values())) > 1:
+        print(f"{', '.join(told)}: not all were made of the same training images", file=sys.stderr)
     return found
 
 

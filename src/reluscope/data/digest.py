@@ -26,8 +26,8 @@ class _Images(Protocol):
 def digest_of(images: _Images) -> str:
     """A digest of images as a network gets them, in their order: 16 hexadecimal digits.
 
-    Of their number, shape, dtype, and of the bits of 256 of them, 64 blocks of 4 that are spread evenly from the first to
-    the last. So it takes less than a hundredth of a count, and images in another order, another subset or another
+    Of their number, shape, dtype, and of the bits of 256 of them, 64 blocks of 4 that are spread evenly from the first
+    to the last. So it takes less than a hundredth of a count, and images in another order, another subset or another
     normalisation differ, but a change within images between these blocks is not noticed.
 
     Args:
@@ -50,7 +50,7 @@ def digest_of(images: _Images) -> str:
         if start == starts[0]:
             digest.update(f"{size} {list(block.shape[1:])} {block.dtype}".encode())
         values = block.detach().cpu().contiguous()  # whatever the memory format
-        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -74,5 +74,5 @@ def require_same_data(stores: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def without_new_digest(attributes: Mapping[str, Any], then: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes to hold against those of work begun `then`, by an earlier version perhaps, which gave no digest."""
+    """The attributes to hold against those of work begun `then`: an earlier version gave no digest."""
     return {name: value for name, value in attributes.items() if name != ATTRIBUTE or name in then}
