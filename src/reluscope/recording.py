@@ -24,7 +24,7 @@ from reluscope.counts import CountsWriter
 from reluscope.data.digest import ATTRIBUTE as DATA_DIGEST
 from reluscope.data.digest import digest_of
 from reluscope.patterns import parse_sample
-from reluscope.preactivations import device_of
+from reluscope.preactivations import counting_mode, device_of
 
 
 class PatternRecorder:
@@ -99,11 +99,13 @@ class PatternRecorder:
             "labels": labels,
             "shuffled_labels": shuffled_labels,
         }
+        with counting_mode(network):  # images may draw from the training's random states
+            digest = digest_of(images)
         self._one_in = 1 if sample is None else parse_sample(sample)
         attributes: dict[str, Any] = {
             "network": {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
             "num_images": len(images),
-            DATA_DIGEST: digest_of(images),
+            DATA_DIGEST: digest,
             "batch_size": batch_size,
             "layers": layers,
             **({} if sample is None else {"sample": sample}),

@@ -72,6 +72,6 @@ def test_stores_that_do_not_tell_are_taken() -> None:
     with pytest.raises(StoreError) as error:
         require_same_data({"a": {}, "b": {ATTRIBUTE: "1"}, "c": {ATTRIBUTE: "2"}})
     assert str(error.value) == (
-        "c was made of other training images, or of the same in another order, than b (data_digest 2 and 1), and cannot "
-        "be compared with it"
+        "c was made of other training images, or of the same in another order, than b (data_digest 2 and 1), and "
+        "cannot be compared with it"
     )

@@ -99,19 +99,19 @@ def test_nodes_that_share_no_disk_make_the_same_through_s3_though_one_dies(
         *("--cluster-generic-submit-cmd", f"{through_nodes} submit {nodes}"),
         *("--cluster-generic-status-cmd", f"{through_nodes} status {nodes}"),
     ]
-    printed = (tmp_path / "printed").open("w+")
-    snakemake = clone.start(*storage, printed=printed)
+    printed = tmp_path / "printed"
+    with printed.open("w") as output:
+        snakemake = clone.start(*storage, printed=output)
     try:
         while not is_training(nodes / "0/log"):
-            assert snakemake.poll() is None, printed.seek(0) or printed.read()
+            assert snakemake.poll() is None, printed.read_text()
             time.sleep(0.1)
         os.killpg(int((nodes / "0/session").read_text()), signal.SIGKILL)
-        assert snakemake.wait(300) == 0, printed.seek(0) or printed.read()
+        assert snakemake.wait(600) == 0, printed.read_text()
     finally:
         snakemake.kill()
         snakemake.wait()
-    printed.seek(0)
-    assert "Trying to restart job" in printed.read()
+    assert "Trying to restart job" in printed.read_text()
     assert len(list(nodes.iterdir())) == 5  # a training, once more, two counts, a measure
 
     below = "tiny/results/"
