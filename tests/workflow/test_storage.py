@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from clone import CONFIG, Clone
+
+from reluscope import build_network
 
 pytestmark = pytest.mark.slow
 
@@ -91,14 +94,7 @@ def test_nodes_that_share_no_disk_make_the_same_through_s3_though_one_dies(
     small = CONFIG.replace(shown, "{runs: [a], measures: [weighted_jaccard_to_final]")
     clone.configure("\n".join(line for line in small.splitlines() if not line.startswith(OF_OTHERS)))
     subprocess.run("git init -q && git add -A", shell=True, cwd=clone.folder, check=True)  # tracked files travel
-    through_nodes = f"{sys.executable} {Path(__file__).with_name('nodes.py')}"
-    storage = [
-        *("--default-storage-provider", "s3", "--default-storage-prefix", "s3://studies/tiny"),
-        *("--shared-fs-usage", "none", "--job-deploy-sources", "--retries", "1", "--jobs", "2"),
-        *("--executor", "cluster-generic", "--seconds-between-status-checks", "1"),
-        *("--cluster-generic-submit-cmd", f"{through_nodes} submit {nodes}"),
-        *("--cluster-generic-status-cmd", f"{through_nodes} status {nodes}"),
-    ]
+    storage = nodes_and_s3(nodes)
     printed = tmp_path / "printed"
     with printed.open("w") as output:
         snakemake = clone.start(*storage, printed=output)
@@ -131,3 +127,34 @@ OF_OTHERS = ("  b:", "measures:", "  entropy:", "scorecard:")
 
 def is_training(log: Path) -> bool:
     return log.exists() and "Training a-seed0" in log.read_text()
+
+
+def nodes_and_s3(nodes: Path) -> list[str]:
+    """Options that send jobs to nodes that share no disk, and results to the bucket."""
+    command = f"{sys.executable} {Path(__file__).with_name('nodes.py')}"
+    return [
+        *("--default-storage-provider", "s3", "--default-storage-prefix", "s3://studies/tiny"),
+        *("--shared-fs-usage", "none", "--job-deploy-sources", "--retries", "1", "--jobs", "2"),
+        *("--executor", "cluster-generic", "--seconds-between-status-checks", "1"),
+        *("--cluster-generic-submit-cmd", f"{command} submit {nodes}"),
+        *("--cluster-generic-status-cmd", f"{command} status {nodes}"),
+    ]
+
+
+def test_checkpoint_files_that_nodes_cannot_read_are_told_before_any_job(
+    bucket: Any, repository: Path, tmp_path: Path
+) -> None:
+    here, nodes = tmp_path / "here", tmp_path / "nodes"
+    here.mkdir()
+    nodes.mkdir()
+    clone = Clone(repository, here)
+    torch.save(build_network("resnet8", in_channels=1).state_dict(), here / "step_3.pt")
+    clone.configure(
+        "study: files\ndata: {name: digits, images: 100}\ncounting: {batch_size: 50}\n"
+        "runs: {c: {network: resnet8, checkpoints: {files: '*.pt'}}}\nmeasures: {entropy: {}}\n"
+    )
+    subprocess.run("git init -q && git add -A", shell=True, cwd=here, check=True)
+    refused = clone.snakemake(*nodes_and_s3(nodes))
+    assert refused.returncode
+    assert "runs.c: nodes that share no disk with this machine cannot read its checkpoint files" in refused.stdout
+    assert not list(nodes.iterdir())

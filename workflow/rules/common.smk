@@ -183,6 +183,12 @@ onstart:
     # not by a rule: one file more must not make the other files' counts look old
     from reluscope.stages.shared_pass import announce  # jobs do without
 
+    shares_a_disk = workflow.storage_settings.assume_common_workdir
+    if runs_of_files and not (workflow.local_exec or shares_a_disk):
+        raise SystemExit(
+            f"runs.{runs_of_files[0].name}: nodes that share no disk with this machine cannot read its checkpoint "
+            "files; run the study here (--executor local), or leave such runs out"
+        )
     try:
         for run in runs_of_files:
             write_manifest(run.spec.files, Path(paths.manifest(run.name)))
