@@ -105,17 +105,17 @@ def test_a_folder_that_a_link_puts_into_itself_is_refused(tmp_path: Path) -> Non
 
 def test_what_is_nested_or_left_out_is_told(tmp_path: Path) -> None:
     _make(tmp_path, "train/a/1.png", "train/b/1.png", "train/b/old/2.png", "train/b/old/3.png")
-    assert findings(tmp_path) == [
+    assert findings(tmp_path, scan_tree(tmp_path)) == [
         f"2 images lie in folders inside the class folders, such as '{tmp_path}/train/b/old/2.png', and belong to the "
         "class, as in torchvision's ImageFolder"
     ]
     (tmp_path / "train/b/old").rename(tmp_path / "spare")
     _make(tmp_path, "train/loose.png", "train/a/notes.txt", "train/a/1.avif", "train/a/2.AVIF", "LICENSE", ".git/x.png")
-    assert findings(tmp_path) == [
+    assert findings(tmp_path, scan_tree(tmp_path)) == [
         f"3 images outside of the class folders are left out, such as '{tmp_path}/spare/2.png'",
         "4 files that are no images by their names are left out: 2 with .avif, 1 with no suffix, 1 with .txt",
     ]
     _make(tmp_path / "plain", "a/1.png", "b/1.png")
-    assert findings(tmp_path / "plain") == []
+    assert findings(tmp_path / "plain", scan_tree(tmp_path / "plain")) == []
     _make(tmp_path / "flat", "1.png", "2.png")
-    assert findings(tmp_path / "flat") == []
+    assert findings(tmp_path / "flat", scan_tree(tmp_path / "flat")) == []

@@ -24,9 +24,10 @@ def findings(spec: DataSpec) -> list[str]:
         return []
     from reluscope.data.decoding import NOT_TURNED, is_file_turned  # others do without Pillow
 
-    lines = image_tree.findings(spec.folder)
+    tree = image_tree.scan_tree(spec.folder)
+    lines = image_tree.findings(spec.folder, tree)
     if not spec.exif_orientation:
-        files = [file for file, _ in image_tree.scan_tree(spec.folder).train[:_LOOKED_AT]]
+        files = [file for file, _ in tree.train[:_LOOKED_AT]]
         if turned := [file for file in files if is_file_turned(file)]:
             lines.append(f"{str(turned[0])!r}, {NOT_TURNED} ({len(turned):,} of the first {len(files):,} images)")
     return [f"data.path: {line}" for line in lines]

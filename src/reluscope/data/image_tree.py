@@ -89,12 +89,11 @@ def _list_images(root: Path, class_names: Sequence[str]) -> list[tuple[Path, int
     return images
 
 
-def findings(path: Path) -> list[str]:
+def findings(path: Path, tree: ImageTree) -> list[str]:
     """What is worth telling of the files below `path`, a line each: images in folders of class folders, files left out.
 
-    Hidden files are not told.
+    Hidden files are not told. `tree`: what `scan_tree` found there.
     """
-    tree = scan_tree(path)
     taken = dict([*tree.train, *(tree.test or [])])
     lines = []
     if nested := [f for f in taken if tree.class_names and f.parent.name != tree.class_names[taken[f]]]:
