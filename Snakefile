@@ -2,6 +2,7 @@
 # One stage a file in workflow/rules; what a study contains stands in config.yaml.
 
 
+include: "workflow/rules/storage.smk"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/count.smk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -305,6 +306,32 @@ def test_a_recording_all_of_which_is_made_again_elsewhere_is_of_there(tmp_path: 
         recorder.record(0)
     attributes = open_counts(path).attributes
     assert (attributes["versions"], "resumed" in attributes) == (versions, False)
+
+
+def test_a_recording_goes_on_over_the_same_images_only(tmp_path: Path) -> None:
+    path, network, images = tmp_path / "c.zarr", network_of(), images_of()
+    recorder = PatternRecorder(network, images, path)
+    recorder.record(0)
+    recorder.close(finish=False)
+    for others in (images.flip(0), images[1:]):
+        with pytest.raises(
+            stores.StoreError, match=r"cannot be continued: it was begun with (data_digest|num_images): "
+        ):
+            PatternRecorder(network, others, path)
+    state = tmp_path / "c.partial" / "state.json"
+    begun = json.loads(state.read_text())
+    digest = begun["attributes"].pop("data_digest")  # as an earlier version left it
+    state.write_text(json.dumps(begun))
+    with PatternRecorder(network, images.clone(), path) as recorder:
+        recorder.record(1)
+    assert open_counts(path).attributes.get("data_digest") in (None, digest)
+
+    with PatternRecorder(network, images, tmp_path / "d.zarr") as recorder:
+        recorder.record(5)
+    with PatternRecorder(network, images.flip(0), tmp_path / "e.zarr") as recorder:
+        recorder.record(9)
+    with pytest.raises(stores.StoreError, match=r"e\.zarr was made of other training images"):
+        open_counts(tmp_path / "d.zarr", tmp_path / "e.zarr")
 
 
 def test_what_was_saved_survives_a_kill(tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ from reluscope.checkpoints import machine
 from reluscope.counting import count_patterns
 from reluscope.counting.count import Images
 from reluscope.counts import CountsWriter
+from reluscope.data.digest import ATTRIBUTE as DATA_DIGEST
+from reluscope.data.digest import digest_of
 from reluscope.patterns import parse_sample
-from reluscope.preactivations import device_of
+from reluscope.preactivations import counting_mode, device_of
 
 
 class PatternRecorder:
@@ -56,7 +58,8 @@ class PatternRecorder:
     Raises:
         ValueError: the path does not end in .zarr, `sample` is no share or goes with labels, or there are fewer class
             names than classes.
-        StoreError: the store is finished already, another process records into it, or it was begun with other settings.
+        StoreError: the store is finished already, another process records into it, or it was begun with other settings
+            or images.
     """
 
     def __init__(
@@ -96,10 +99,13 @@ class PatternRecorder:
             "labels": labels,
             "shuffled_labels": shuffled_labels,
         }
+        with counting_mode(network):  # images may draw from the training's random states
+            digest = digest_of(images)
         self._one_in = 1 if sample is None else parse_sample(sample)
         attributes: dict[str, Any] = {
             "network": {"class": f"{type(network).__module__}.{type(network).__qualname__}"},
             "num_images": len(images),
+            DATA_DIGEST: digest,
             "batch_size": batch_size,
             "layers": layers,
             **({} if sample is None else {"sample": sample}),

@@ -129,6 +129,23 @@ def test_panels_are_runs_and_measures(counts: Path, tmp_path: Path, monkeypatch,
         assert message in capsys.readouterr().err
 
 
+def test_measures_and_pictures_of_other_images_are_told(counts: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    from reluscope import figures
+
+    monkeypatch.setattr(figures, "save", lambda figure, files: None)
+    network = build_network("toynet8", in_channels=1, widths=[4, 6, 8])
+    with PatternRecorder(network, torch.randn(20, 1, 8, 8), tmp_path / "later.zarr") as recorder:
+        recorder.record(8)
+    output = ["--measure", "entropy", "--output", str(tmp_path / "m")]
+    assert cli.main(["measure", str(counts), str(tmp_path / "later.zarr"), *output]) == 2
+    assert "later.zarr was made of other training images" in capsys.readouterr().err
+    for store, name in ((counts, "one"), (tmp_path / "later.zarr", "two")):
+        assert cli.main(["measure", str(store), *output[:-1], str(tmp_path / f"{name}.zarr")]) == 0
+    capsys.readouterr()
+    assert cli.main(["plot", str(tmp_path / "one.zarr"), str(tmp_path / "two.zarr"), "--output", "f.png"]) == 0
+    assert capsys.readouterr().err == "one, two: not all were made of the same training images\n"
+
+
 def test_info_says_what_is_there_finished_or_not(counts: Path, tmp_path: Path, capsys) -> None:
     assert cli.main(["info", str(counts)]) == 0
     said = capsys.readouterr().out

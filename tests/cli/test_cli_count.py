@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from PIL import Image
 
 from reluscope import build_network, cli, count_patterns, open_counts
 from reluscope.checkpoint_files import loading, manifest
@@ -48,6 +49,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 COUNT = ["count", "--network", "count_network:small", "--argument", "width=5", "--data", "images.npz"]
+
+
+def test_what_a_folder_of_images_leaves_out_is_told_before_the_count(folder: Path, capsys) -> None:
+    for number, name in enumerate(("a/1.png", "a/more/2.png", "b/3.png", "loose.png")):
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (6, 6), number).save(folder / "photos" / name)
+    (folder / "photos/a/notes.txt").touch()
+    count = [*COUNT[:-1], "photos", "--output", "counts.zarr", "saved/epoch_0.pt"]
+    assert cli.main(count) == 0
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "data.path: 1 images lie in folders inside the class folders, such as 'photos/a/more/2.png', and belong to the "
+        "class, as in torchvision's ImageFolder",
+        "data.path: 1 images outside of the class folders are left out, such as 'photos/loose.png'",
+        "data.path: 1 files that are no images by their names are left out: 1 with .txt",
+    ]
+    assert open_counts("counts.zarr").num_positions[0] == 3 * 4 * 4  # of three images
 
 
 def test_it_counts_what_count_patterns_counts(folder: Path) -> None:

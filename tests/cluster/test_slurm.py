@@ -1,6 +1,6 @@
 """`--profile profiles/slurm` on a real Slurm: a node and a job die midway, and the measures are those of a local run.
 
-    pip install -e '.[test]' -c envs/constraints.txt && pytest tests/cluster
+    pip install -e '.[test]' -c envs/constraints.txt && pytest -m slow tests/cluster
 
 Needs root and Debian's packages (`local_slurm.PACKAGES`); skipped elsewhere.
 """

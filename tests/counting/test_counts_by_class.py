@@ -45,7 +45,9 @@ def assert_same(one: PatternCounts, other: PatternCounts) -> None:
     np.testing.assert_array_equal(one.counts, other.counts)
 
 
-@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize(
+    "engine", [pytest.param(name, marks=[pytest.mark.slow] * (name == "triton")) for name in ENGINE_NAMES]
+)
 @pytest.mark.parametrize("buffer_bytes", [1, 1 << 20])
 @settings(deadline=None, max_examples=4)
 @given(st.integers(0, 2**32))

@@ -41,9 +41,7 @@ def test_what_a_bit_means_and_the_channel_axis_are_kept_with_each_layer(tmp_path
 
 
 @pytest.mark.parametrize("made", [counts_of, sampled_counts_of])
-def test_nan_is_kept_by_step_and_layer_and_unknown_in_stores_made_before(
-    tmp_path: Path, made, forget_manifest
-) -> None:
+def test_nan_is_kept_by_step_and_layer_and_unknown_in_stores_made_before(tmp_path: Path, made, forget_manifest) -> None:
     """One shard of the run is as earlier versions wrote it."""
     about = {"sample": "1/16"} if made is sampled_counts_of else {}
     early, late = write(tmp_path, [0, 3], made, **about), write(tmp_path, [100, 110], made, **about)
@@ -220,6 +218,33 @@ def test_shards_of_different_runs_do_not_mix(tmp_path: Path) -> None:
     one, other = write(tmp_path, [0]), write(tmp_path, [10], batch_size=64)
     with pytest.raises(stores.StoreError, match=r"does not belong together with .*: they differ in batch_size"):
         open_counts(one, other)
+
+
+def test_shards_of_different_images_do_not_mix(tmp_path: Path) -> None:
+    shards = [
+        write(tmp_path, [0]),  # of an earlier version, which gave no digest
+        write(tmp_path, [10], data_digest="1"),
+        write(tmp_path, [20], data_digest="1"),
+        write(tmp_path, [30], data_digest="2"),
+    ]
+    assert open_counts(*shards[:3]).steps.tolist() == [0, 10, 20]
+    assert open_counts(shards[0], shards[3]).steps.tolist() == [0, 30]
+    with pytest.raises(
+        stores.StoreError, match=r"00000030\.zarr was made of other training images, .* than .*00000010"
+    ):
+        open_counts(*shards)
+
+
+def test_counts_of_other_images_are_begun_anew(tmp_path: Path) -> None:
+    for begun, now, kept in ((None, "1", 1), ("1", "1", 1), ("1", "2", 0)):
+        folder = tmp_path / f"{begun}-{now}"
+        one = writer(folder, [0, 1], **({} if begun is None else {"data_digest": begun}))
+        one.append(0, 0.0, counts_of(0))
+        one.save()
+        one.close()
+        again = writer(folder, [0, 1], data_digest=now)
+        assert len(again.steps) == kept
+        again.close()
 
 
 def test_an_unfinished_shard_does_not_open(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reluscope.data.image_tree import ImageTree, scan_tree
+from reluscope.data.image_tree import ImageTree, findings, scan_tree
 from reluscope.data.spec import DataSpec, num_train_images, require_labels
 
 
@@ -81,3 +81,41 @@ def test_number_of_training_images_is_counted(tmp_path: Path) -> None:
     assert num_train_images(DataSpec.from_config({"name": "imagefolder", "path": path, "images": 2})) == 2
     with pytest.raises(ValueError, match=r"data.images: expected at most 3, .* got 4"):
         num_train_images(DataSpec.from_config({"name": "imagefolder", "path": path, "images": 4}))
+
+
+def test_folders_of_a_class_belong_to_it_in_torchvisions_order(tmp_path: Path) -> None:
+    _make(tmp_path, "a/2.png", "a/day/1.png", "a/day/deep/3.png", "a/day-2/1.png", "a/.hidden/9.png", "b/x/y/z/1.jpg")
+    (tmp_path / "b/link").symlink_to(tmp_path / "a/day/deep")
+    tree = scan_tree(tmp_path)
+    expected = ["a/2.png", "a/day/1.png", "a/day-2/1.png", "a/day/deep/3.png", "b/link/3.png", "b/x/y/z/1.jpg"]
+    assert sorted(str(file.relative_to(tmp_path)) for file, _ in tree.train) == sorted(expected)
+    assert [label for _, label in tree.train] == [0, 0, 0, 0, 1, 1]
+
+    datasets = pytest.importorskip("reluscope.guarded_torchvision").torchvision.datasets
+    found = datasets.ImageFolder(str(tmp_path), is_valid_file=lambda name: "/." not in name.removeprefix(str(tmp_path)))
+    assert [(Path(file), label) for file, label in found.samples] == tree.train
+
+
+def test_a_folder_that_a_link_puts_into_itself_is_refused(tmp_path: Path) -> None:
+    _make(tmp_path, "a/1.png", "b/1.png")
+    (tmp_path / "b/again").symlink_to(tmp_path / "b")
+    with pytest.raises(ValueError, match=r"^data.path: '.*/b/again' is a link to a folder that it lies in$"):
+        scan_tree(tmp_path)
+
+
+def test_what_is_nested_or_left_out_is_told(tmp_path: Path) -> None:
+    _make(tmp_path, "train/a/1.png", "train/b/1.png", "train/b/old/2.png", "train/b/old/3.png")
+    assert findings(tmp_path, scan_tree(tmp_path)) == [
+        f"2 images lie in folders inside the class folders, such as '{tmp_path}/train/b/old/2.png', and belong to the "
+        "class, as in torchvision's ImageFolder"
+    ]
+    (tmp_path / "train/b/old").rename(tmp_path / "spare")
+    _make(tmp_path, "train/loose.png", "train/a/notes.txt", "train/a/1.avif", "train/a/2.AVIF", "LICENSE", ".git/x.png")
+    assert findings(tmp_path, scan_tree(tmp_path)) == [
+        f"3 images outside of the class folders are left out, such as '{tmp_path}/spare/2.png'",
+        "4 files that are no images by their names are left out: 2 with .avif, 1 with no suffix, 1 with .txt",
+    ]
+    _make(tmp_path / "plain", "a/1.png", "b/1.png")
+    assert findings(tmp_path / "plain", scan_tree(tmp_path / "plain")) == []
+    _make(tmp_path / "flat", "1.png", "2.png")
+    assert findings(tmp_path / "flat", scan_tree(tmp_path / "flat")) == []

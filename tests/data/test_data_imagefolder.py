@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from reluscope.data import Dataset, DataSpec, load
+from reluscope.data.findings import findings
 from reluscope.data.selection import fixed_order
 from reluscope.data.spec import image_shape
 
@@ -185,3 +186,67 @@ def test_images_without_class_folders_have_no_labels(tmp_path: Path) -> None:
     dataset = _load(tmp_path)
     assert (dataset.train.labels, dataset.num_classes, dataset.class_names) == (None, 0, ())
     np.testing.assert_array_equal(dataset.train.images.permute(0, 2, 3, 1).numpy(), pixels[fixed_order(6)])
+
+
+def _turned(tmp_path: Path, orientation: int) -> np.ndarray:
+    """Four photographs, one of them with an EXIF orientation; its pixels as stored."""
+    pixels = _write(tmp_path, 4, size=(5, 5))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels[0]).save(tmp_path / "cat/0000.png", exif=exif)
+    return pixels[0]
+
+
+_SHOWN = {  # what EXIF says of where the stored first row and column are seen, by hand
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: x.transpose(1, 0, 2)[:, ::-1],
+    7: lambda x: x.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda x: x.transpose(1, 0, 2)[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", _SHOWN)
+def test_exif_orientation_is_told_or_applied(
+    tmp_path: Path, orientation: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = _turned(tmp_path, orientation)
+    place = fixed_order(4).tolist().index(0)
+    said = (
+        f"data.path: '{tmp_path}/cat/0000.png', to be turned or mirrored by EXIF data, is taken as it is stored, as by "
+        "torchvision; data.exif_orientation: true turns it"
+    )
+    for _ in range(2):
+        images = _load(tmp_path).train.images.permute(0, 2, 3, 1).numpy()
+        np.testing.assert_array_equal(images[place], stored)
+        assert capsys.readouterr().err == f"{said}\n"
+    config = {"name": "imagefolder", "path": str(tmp_path)}
+    assert findings(DataSpec.from_config(config)) == [f"{said} (1 of the first 4 images)"]
+
+    spec = DataSpec.from_config({**config, "exif_orientation": True})
+    assert DataSpec.from_config(spec.to_dict()) == spec
+    images = load(spec).train.images.permute(0, 2, 3, 1).numpy()
+    np.testing.assert_array_equal(images[place], _SHOWN[orientation](stored))
+    assert findings(spec) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_photographs_on_their_side_have_one_size_when_turned(tmp_path: Path) -> None:
+    for name in ("a/1", "b/2"):
+        (tmp_path / name).parent.mkdir()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (6, 4)).save(tmp_path / f"{name}.jpg", exif=exif)
+    spec = DataSpec.from_config({"name": "imagefolder", "path": str(tmp_path), "exif_orientation": True})
+    assert load(spec).train.shape == image_shape(spec) == (3, 6, 4)
+
+
+def test_images_without_exif_say_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _turned(tmp_path, 1)
+    spec = DataSpec.from_config({"name": "imagefolder", "path": str(tmp_path)})
+    assert findings(spec) == []
+    load(spec)
+    assert capsys.readouterr().err == ""
+    assert "exif_orientation" not in spec.to_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from reluscope.stages.counting import count_shard
 from reluscope.stages.measuring import measure_run
 from reluscope.stages.scoring import result_of, score_study
 from reluscope.stages.training import train_run
+from reluscope.stores import StoreError
 from reluscope.study import Study
 
 CONFIG: dict[str, Any] = {
@@ -76,3 +78,17 @@ def test_the_scorecard_is_written_with_the_studys_numbers(study: Study, tmp_path
     assert "- Data: digits, 70 training images" in page
     is_sampled = study.runs["a-seed0"].one_in > 1
     assert ("- Comparisons of steps are estimates from a sample of the patterns: 1/4" in page) == is_sampled
+
+
+def test_runs_of_other_images_are_not_scored_together(study: Study) -> None:
+    file = Path(paths.counts("b-seed0", next(iter(study.runs["b-seed0"].shards)))) / "zarr.json"
+    found = file.read_text()
+    file.write_text(re.sub(r'"data_digest": "[0-9a-f]{16}"', '"data_digest": "0"', found))
+    try:
+        with pytest.raises(
+            StoreError, match=r"b-seed0/counts/.* was made of other training images, .* than .*a-seed0/w"
+        ):
+            score_study(study, "other.md", "other.csv")
+    finally:
+        file.write_text(found)
+    assert not Path("other.md").exists()

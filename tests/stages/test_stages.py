@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from reluscope import PatternRecorder, figures, paths, stores
 from reluscope.checkpoints import open_weights
 from reluscope.counts import open_counts
 from reluscope.data import load
+from reluscope.data.digest import digest_of
 from reluscope.networks import build_network
 from reluscope.series import open_series, write_series
+from reluscope.stages import counting
 from reluscope.stages.counting import count_shard
 from reluscope.stages.drawing import at_steps, draw_figure
 from reluscope.stages.measuring import compute, measure_run
@@ -239,6 +242,42 @@ def test_a_figure_is_drawn_from_the_stores_of_all_its_seeds(
     assert [len(seeds) for seeds in given["series"]["a"].values()] == [2, 2]
     assert (tmp_path / "f.png").stat().st_size > 0
     assert (tmp_path / "f.pdf").stat().st_size > 0
+
+
+def test_runs_of_other_images_are_not_compared_where_the_config_says_they_are_the_same(
+    counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    figure = {"runs": ["a", "b", "c"], "measures": ["entropy"], "steps": {"every": 1}}
+    runs: dict[str, Any] = {run: {"network": "resnet8"} for run in ("a", "b")}
+    runs["c"] = {"network": "resnet8", "data": {**CONFIG["data"], "images": 60}}  # others, as the config says
+    study = Study.from_config({**CONFIG, "runs": runs, "figures": {"f": figure}})
+    series = compute([MeasureSpec("entropy", {}, STEPS)], open_counts(*counted))[0]
+    for run, digest in (("a", "1"), ("b", "1"), ("c", "2")):
+        write_series(series, Path(paths.measure(f"{run}-seed0", "entropy")), {"data_digest": digest})
+    monkeypatch.setattr(figures, "save", lambda drawn, outputs: None)
+    draw_figure(study, "f", ["f.png"])
+    write_series(series, Path(paths.measure("b-seed0", "entropy")), {"data_digest": "3"})
+    with pytest.raises(
+        StoreError, match=r"b-seed0/measures/entropy\.zarr was made of other training images, .*/a-seed0"
+    ):
+        draw_figure(study, "f", ["f.png"])
+
+
+def test_stores_carry_the_digest_of_the_images_and_counting_others_stops(
+    folder: Path, counted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Study.from_config(CONFIG).runs["a-seed0"]
+    dataset = load(run.spec.data)
+    digest = digest_of(dataset.train)
+    measure_run({str(tmp_path / "m.zarr"): MeasureSpec("entropy", {}, STEPS)}, counted)
+    for store, kind in ((folder / "weights.zarr", "weights"), (tmp_path / "m.zarr", "measure"), (counted[1], "counts")):
+        assert stores.attributes_of(store, kind)["data_digest"] == digest
+
+    turned = replace(dataset.train, images=dataset.train.images.flip(0))
+    monkeypatch.setattr(counting, "load", lambda spec: replace(dataset, train=turned))
+    with pytest.raises(StoreError, match=r"new\.zarr was made of other training images, .* than .*weights\.zarr"):
+        count_shard(run, next(iter(run.shards)), str(folder / "weights.zarr"), str(tmp_path / "new.zarr"), threads=1)
 
 
 @pytest.fixture(scope="module")

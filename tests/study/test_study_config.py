@@ -520,7 +520,7 @@ def test_the_schema_has_every_key_of_the_data(schema) -> None:
     assert described["layout"]["enum"] == list(LAYOUTS)
     every = {"images": 1, "test_images": 1, "augmentation": {"flip": True, "crop_padding": 0}, "stream": True}
     for own in (
-        {"name": "imagefolder", "path": "x", "resize": [8, 8], "channels": 3},
+        {"name": "imagefolder", "path": "x", "resize": [8, 8], "channels": 3, "exif_orientation": True},
         {"name": "arrays", "path": "x", "layout": "channels_last"},
         {"import": "a:b", "arguments": {"x": 1}, "test_arguments": {}},
     ):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 CONFIG = """
 study: tiny
@@ -43,16 +44,20 @@ class Clone:
     def configure(self, config: str) -> None:
         (self.folder / "config.yaml").write_text(config)
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+    def start(self, *arguments: str, printed: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
             cwd=self.folder,
             env=self.environment,
-            stdout=subprocess.PIPE,
+            stdout=printed,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
         )
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        running = self.start(*arguments, printed=subprocess.PIPE)
+        printed, _ = running.communicate()
+        return subprocess.CompletedProcess(running.args, running.returncode, printed)
 
     def run(self, *arguments: str) -> str:
         done = self.snakemake(*arguments)

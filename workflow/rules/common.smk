@@ -20,6 +20,7 @@ from reluscope import figures as drawing
 from reluscope import measures as measuring
 from reluscope import paths
 from reluscope.checkpoint_files import findings, write_manifest
+from reluscope.data.findings import findings as of_data
 from reluscope.files import WriteError
 from reluscope.schedule import shard_length_for
 from reluscope.sources import closure, module_files
@@ -69,12 +70,6 @@ SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 STUDIES = Path(workflow.basedir) / "workflow/studies"
 
 
-# Where results lie behind a storage plugin that is a folder, elsewhere than in the working directory.
-results_above = ""
-if workflow.storage_settings.default_storage_provider == "fs":
-    results_above = workflow.storage_settings.default_storage_prefix
-
-
 MANY_JOBS, FEWER_JOBS = 5_000, 1_000  # of so many a person is told how they may be fewer
 
 
@@ -110,6 +105,10 @@ try:
     if not is_for_plan():  # which reads no results, and may be of another study
         check_results(study, remembered, results_above)
     if workflow.is_main_process:
+        for finding in dict.fromkeys(
+            finding for run in study.runs.values() for finding in of_data(run.spec.data)
+        ):
+            print(finding, file=sys.stderr)
         for run in runs_of_files:
             if braces := [f.file for f in run.spec.files if set("{}") & set(f.file)]:
                 raise ValueError(
@@ -242,15 +241,22 @@ onstart:
     # not by a rule: one file more must not make the other files' counts look old
     from reluscope.stages.shared_pass import announce  # jobs do without
 
+    shares_a_disk = workflow.storage_settings.assume_common_workdir
+    if runs_of_files and not (workflow.local_exec or shares_a_disk):
+        raise SystemExit(
+            f"runs.{runs_of_files[0].name}: nodes that share no disk with this machine cannot read its checkpoint "
+            "files; run the study here (--executor local), or leave such runs out"
+        )
     try:
         for run in runs_of_files:
             write_manifest(run.spec.files, Path(paths.manifest(run.name)))
         if workflow.storage_settings.default_storage_provider is None:
             for run, names in measures_to_make().items():
                 announce(names, Path(paths.shared_pass(run)))
+            # behind a storage plugin, what is made is not seen here
+            progress.report(jobs_to_do(), started)
     except WriteError as error:
         raise SystemExit(f"{error}")
-    progress.report(jobs_to_do(), started)
 
 
 onsuccess:

@@ -29,6 +29,7 @@ from torch import nn
 from reluscope import stores
 from reluscope.checkpoints.layout import KINDS, Layout, flattener, tensors_by_kind
 from reluscope.checkpoints.ring import Ring, SideStream
+from reluscope.data.digest import without_new_digest
 from reluscope.files import WriteError, remove
 from reluscope.resuming import machines
 
@@ -155,6 +156,7 @@ class WeightsWriter:
         with self._whole():
             self._group = stores.reopen_group(self._store, self._state)
             steps = {name: stores.read(stores.array_of(self._group, name)).tolist() for name in _STEPS}
+        attributes = without_new_digest(attributes, self._group.attrs)
         settings = {name: value for name, value in attributes.items() if name not in MACHINE}
         now = {**settings, "step": self._steps.tolist(), "evaluated_step": self._evaluated.tolist()}
         if different := stores.difference({**self._group.attrs, **steps}, now):

@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
     """Counts; the exit status."""
     from reluscope import stores
     from reluscope.checkpoint_files import FilesSpec, findings, write_manifest
+    from reluscope.data.findings import findings as of_data
     from reluscope.study import Study
 
     output = options.output
@@ -91,6 +92,8 @@ def run(options: argparse.Namespace) -> int:
     manifest = output.with_suffix(".manifest.csv")  # which knows what was read before
     counted = Study.from_config(_config(options), manifest=lambda _: str(manifest)).runs[output.stem]
     assert isinstance(counted.spec, FilesSpec)
+    for finding in of_data(counted.spec.data):
+        print(finding, file=sys.stderr)
     for finding in findings(counted.spec.files):
         print(finding, file=sys.stderr)
     write_manifest(counted.spec.files, manifest)

@@ -100,7 +100,9 @@ def _trained_so_far(store: Path, state: Path, attributes: dict[str, Any]) -> tup
 
     from reluscope import stores
 
-    steps = stores.read(stores.array_of(zarr.open_group(store, mode="r"), "step")).tolist()  # its training may be at work
+    steps = stores.read(
+        stores.array_of(zarr.open_group(store, mode="r"), "step")
+    ).tolist()  # its training may be at work
     num_dumped = torch.load(state, weights_only=True, map_location="cpu", mmap=True)["num_dumped"]
     return steps[:num_dumped], len(steps)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reluscope.series import MeasureSeries
@@ -74,17 +75,26 @@ def run(options: argparse.Namespace) -> int:
 def _by_run(paths: list[Path]) -> dict[str, dict[str, MeasureSeries]]:
     """Series by run and measure, in the order given."""
     from reluscope import stores
+    from reluscope.data.digest import ATTRIBUTE, require_same_data
     from reluscope.series import open_series
 
     found: dict[str, dict[str, MeasureSeries]] = {}
+    attributes: dict[str, dict[str, dict[str, Any]]] = {}
     for path in paths:
         one = open_series(path)
-        run = stores.attributes_of(path, "measure").get("run") or _run_of(path, one.measure)
+        described = stores.attributes_of(path, "measure")
+        run = described.get("run") or _run_of(path, one.measure)
+        attributes.setdefault(run, {})[str(path)] = described
         if one.measure in found.setdefault(run, {}):
             raise ValueError(
                 f"{path}: expected each measure of a run once, but {one.measure} of {run} was given before"
             )
         found[run][one.measure] = one
+    for of_run in attributes.values():
+        require_same_data(of_run)
+    told = {run: one[ATTRIBUTE] for run, of_run in attributes.items() for one in of_run.values() if ATTRIBUTE in one}
+    if len(set(told.values())) > 1:
+        print(f"{', '.join(told)}: not all were made of the same training images", file=sys.stderr)
     return found
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reluscope import stores
 from reluscope.counts.writer import EXACT, MACHINE, NUM_NAN, SHUFFLED, UNKNOWN, layer_group
+from reluscope.data.digest import ATTRIBUTE, require_same_data
 from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, class_dtype, parse_sample
 
 READ_PATTERNS = 1 << 23
@@ -49,6 +50,7 @@ class CountsStore:
                 raise stores.StoreError(
                     f"{path} does not belong together with {first_path}: they differ in {different}"
                 )
+        require_same_data({path: group.attrs for path, group in opened})
         for (before, earlier), (path, later) in itertools.pairwise(opened):
             if (step := int(_values(later, "step")[0])) <= int(_values(earlier, "step")[-1]):
                 raise stores.StoreError(f"{path}: begins at step {step}, which is not after all of {before}")
@@ -303,7 +305,8 @@ def _known(num_nan: np.int64) -> int | None:
 
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "sha256", "manifest", "resumed", *MACHINE})
+    others = {"steps", "files", "sha256", "manifest", "resumed", ATTRIBUTE, *MACHINE}
+    keys = sorted({*one.attrs, *other.attrs} - others)
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name

@@ -18,6 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
+from reluscope.data.digest import without_new_digest
 from reluscope.files import remove
 from reluscope.patterns import Counts, PatternCounts, SampledCounts, expected_collisions
 from reluscope.resuming import machines
@@ -125,7 +126,7 @@ class CountsWriter:
     def _continue(self, state: Mapping[str, Any]) -> None:
         if different := stores.difference(state, {"format": _FORMAT, "source": self._source}):
             raise stores.StoreError(f"it was begun with {different}")
-        now = {**dict.fromkeys(state["attributes"]), **self._attributes}
+        now = without_new_digest({**dict.fromkeys(state["attributes"]), **self._attributes}, state["attributes"])
         if self._source is None:  # another machine may go on with what only its training makes
             now = {name: value for name, value in now.items() if name not in (*MACHINE, "versions", "resumed")}
         if different := stores.difference(state["attributes"], now):

@@ -34,7 +34,7 @@ _OWN_KEYS = {
     "digits": (),
     "cifar10": ("path",),
     "cifar100": ("path",),
-    "imagefolder": ("path", "resize", "channels", "stream"),
+    "imagefolder": ("path", "resize", "channels", "exif_orientation", "stream"),
     "arrays": ("path", "layout", "stream"),
     "import": ("import", "arguments", "test_arguments", "layout", "stream"),
 }
@@ -58,6 +58,7 @@ class DataSpec:
             for no crop.
         resize: (height, width) of every image of a folder, whatever its size; None where all have one.
         channels: 1 reads every image of a folder as grey, 3 in colour; None where all are alike.
+        exif_orientation: whether images of a folder are turned and mirrored as their EXIF data say.
         layout: where the channels of items with three axes are, one of `item_format.LAYOUTS`; None to tell it.
         stream: whether images are read from disk batch by batch; None: where they take more than 2 GiB. The counts are
             the same.
@@ -74,6 +75,7 @@ class DataSpec:
     crop_padding: int
     resize: tuple[int, int] | None = None
     channels: int | None = None
+    exif_orientation: bool = False
     layout: str | None = None
     stream: bool | None = None
     import_path: str | None = None
@@ -113,6 +115,7 @@ class DataSpec:
             crop_padding=_integer("data.augmentation.crop_padding", padding, 0),
             resize=_resize(section.get("resize")),
             channels=_one_of("data.channels", section.get("channels"), (1, 3)),
+            exif_orientation=_boolean("data.exif_orientation", section.get("exif_orientation", False)),
             layout=_one_of("data.layout", section.get("layout"), LAYOUTS),
             stream=_boolean("data.stream", section["stream"]) if "stream" in section else None,
             import_path=_import_path(section.get("import")) if name == "import" else None,
@@ -141,6 +144,7 @@ class DataSpec:
             "test_arguments": None if self.test_arguments is None else dict(self.test_arguments),
             "resize": None if self.resize is None else list(self.resize),
             "channels": self.channels,
+            "exif_orientation": self.exif_orientation or None,
             "layout": self.layout,
         }
         return {
@@ -227,7 +231,7 @@ def image_shape(spec: DataSpec) -> tuple[int, ...]:
     if spec.name == "imagefolder":
         from PIL import Image
 
-        from reluscope.data.decoding import num_channels
+        from reluscope.data.decoding import is_sideways, num_channels
 
         if spec.channels and spec.resize:
             return (spec.channels, *spec.resize)
@@ -237,7 +241,8 @@ def image_shape(spec: DataSpec) -> tuple[int, ...]:
         except Exception as error:  # the decoders raise many kinds on a damaged header, or one of 10^9 pixels
             raise ValueError(f"data.path: cannot read the image {str(file)!r}: {error}") from error
         with image:
-            return (spec.channels or num_channels(image), *(spec.resize or (image.height, image.width)))
+            size = (image.width, image.height) if spec.exif_orientation and is_sideways(image) else image.size[::-1]
+            return (spec.channels or num_channels(image), *(spec.resize or size))
     return _item_format(spec).network_shape
 
 

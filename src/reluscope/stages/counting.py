@@ -15,6 +15,8 @@ from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counts import CountsWriter
 from reluscope.data import ImageSet, load
+from reluscope.data.digest import ATTRIBUTE as DATA_DIGEST
+from reluscope.data.digest import digest_of, require_same_data
 from reluscope.data.moving import network_format
 from reluscope.imports import in_one_line
 from reluscope.networks import network_of
@@ -41,6 +43,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
 
     Raises:
         ConfigError: the weights were trained with other settings than the run's.
+        StoreError: they were trained on other images than the data hold now.
         ValueError: a file is not what the manifest says, or of another network; or an imported network fails.
     """
     device = prepare(threads)
@@ -58,6 +61,9 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
     if isinstance(run.spec, FilesSpec):
         attributes["files"] = [entry.file for entry in run.spec.files_at(steps)]
     dataset = load(run.spec.data)
+    attributes[DATA_DIGEST] = digest_of(dataset.train)
+    if isinstance(store, WeightsStore):
+        require_same_data({source: store.attributes, output: attributes})
     if run.labels:
         attributes["class_names"] = list(dataset.class_names)
     epochs = run.spec.timeline().epoch_of(np.array(steps)).tolist()

@@ -11,6 +11,7 @@ import numpy as np
 from reluscope import figures, paths, stores
 from reluscope.schedule import Steps
 from reluscope.series import MeasureSeries, open_series
+from reluscope.stages.agreement import require_configured_data
 from reluscope.study import Study
 
 
@@ -19,8 +20,19 @@ def draw_figure(study: Study, name: str, outputs: Sequence[str], folder: str = "
 
     Args:
         folder: in which results/ lies; the working directory without it.
+
+    Raises:
+        StoreError: runs of the same data section were made of different images.
     """
     figure = study.figures[name]
+
+    made = [
+        (run, paths.measure(run, study.measure_store(run, measure, name)))
+        for runs in figure.runs.values()
+        for run in runs
+        for measure in figure.measures
+    ]
+    require_configured_data(study, made, folder)
 
     def shown(run: str, measure: str) -> MeasureSeries:
         store = Path(folder, paths.measure(run, study.measure_store(run, measure, name)))

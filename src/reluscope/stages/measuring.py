@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from reluscope import measures, stores
 from reluscope.counts import CountsStore, open_counts
+from reluscope.data.digest import ATTRIBUTE
 from reluscope.imports import in_one_line
 from reluscope.measures import Estimate
 from reluscope.patterns import Counts
@@ -40,7 +41,7 @@ def measure_run(wanted: Mapping[str, MeasureSpec], shards: Sequence[str], *, pro
 
 def write(series: MeasureSeries, output: str, spec: MeasureSpec, counts: CountsStore) -> None:
     """Write what was computed of the counts, with what determined it."""
-    names = ("run", "training", "checkpoints", "batch_size", "sample", "labels", "versions")
+    names = ("run", "training", "checkpoints", "batch_size", "sample", "labels", ATTRIBUTE, "versions")
     kept = {name: counts.attributes[name] for name in names if name in counts.attributes}
     write_series(series, Path(output), {**measuring_settings(spec), **kept})
 

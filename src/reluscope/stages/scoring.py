@@ -12,6 +12,7 @@ from reluscope import paths
 from reluscope.patterns import sample_share
 from reluscope.scorecard import VARIANTS, RunResult, evaluate_all, write_csv, write_markdown
 from reluscope.series import MeasureSeries, open_series
+from reluscope.stages.agreement import require_configured_data
 from reluscope.stores import array_of, open_store, read, require_owner
 from reluscope.study import Run, Study
 from reluscope.training.spec import TrainingSpec
@@ -22,8 +23,13 @@ def score_study(study: Study, markdown: str, table: str, folder: str = "") -> No
 
     Args:
         folder: in which results/ lies; the working directory without it.
+
+    Raises:
+        StoreError: runs of the same data section were made of different images.
     """
     trained = study.trained_runs
+    made = [(run.name, path) for run in trained for path in _stores_of(study, run)]
+    require_configured_data(study, made, folder)
     lines = evaluate_all([result_of(run, study.claimed_measures(run), folder) for run in trained])
     data = sorted({f"{run.spec.data.name}, {run.num_images:,} training images" for run in trained})
     about = {"Study": study.name, "Data": "; ".join(data)}
@@ -31,6 +37,12 @@ def score_study(study: Study, markdown: str, table: str, folder: str = "") -> No
         about["Comparisons of steps are estimates from a sample of the patterns"] = ", ".join(shares)
     write_markdown(lines, markdown, about)
     write_csv(lines, table)
+
+
+def _stores_of(study: Study, run: Run) -> list[str]:
+    """What the scorecard reads of a run."""
+    measures = [paths.measure(run.name, name) for name in study.claimed_measures(run)]
+    return [paths.weights(run.name), paths.counts(run.name, next(iter(run.shards))), *measures]
 
 
 def result_of(run: Run, measures: Sequence[str], folder: str = "") -> RunResult:

@@ -18,6 +18,8 @@ from torch import nn
 from reluscope import stores
 from reluscope.checkpoints import WeightsWriter, machine
 from reluscope.data import Dataset, ImageSet, augment, load
+from reluscope.data.digest import ATTRIBUTE as DATA_DIGEST
+from reluscope.data.digest import digest_of
 from reluscope.data.moving import moved, network_format
 from reluscope.data.spec import require_labels
 from reluscope.heap import freed_memory_kept
@@ -68,7 +70,8 @@ def train(
     _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
     optimizer = SGD(network, spec.method)
 
-    attributes = {"study": study, **spec.to_dict(), **machine(device), "versions": stores.versions()}
+    attributes = {"study": study, **spec.to_dict(), DATA_DIGEST: digest_of(dataset.train), **machine(device)}
+    attributes["versions"] = stores.versions()
     evaluated = timeline.epoch_ends if dataset.test else timeline.epoch_ends[:0]
     settings = (steps, timeline.epoch_of(steps), evaluated, attributes, partial(_require_finite, spec.method))
     writer = WeightsWriter(folder, final, network, *settings, resume_elsewhere=resume_elsewhere)
