@@ -8,6 +8,6 @@ with logged(snakemake.log[0]), one_gpu(snakemake.resources.get("jobs_per_gpu")):
     from reluscope.study import Study
 
     study = Study.from_config(snakemake.config, files_as_listed=True)
-    elsewhere = snakemake.config.get("resume_elsewhere", False)
+    elsewhere = snakemake.config.get("resume_elsewhere") in (True, "true")
     settings = {"study": study.name, "threads": snakemake.threads, "resume_elsewhere": elsewhere}
     train_run(study.runs[snakemake.wildcards.run], snakemake.output[0], **settings)
