@@ -1,0 +1,47 @@
+"""What is said of a count that goes on: one line each, as a warning to Python's callers."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+_LISTED = 8  # names that a line lists
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+class CountingWarning(UserWarning):
+    """Counts are right, but not what one may think: one line that says how."""
+
+
+def tell(line: str) -> None:
+    """Warn whoever called this package.
+
+    Jobs and commands show such a warning as its line alone (`lines_alone`).
+    """
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(line, CountingWarning, stacklevel=level)
+
+
+def lines_alone() -> None:
+    """From now on a `CountingWarning` of this process is its line on standard error, each once."""
+    usual, said = warnings.showwarning, set[str]()
+
+    def show(message: Warning | str, category: type[Warning], *where: object, **others: object) -> None:
+        if not issubclass(category, CountingWarning):
+            usual(message, category, *where, **others)  # type: ignore[arg-type]
+        elif str(message) not in said:
+            said.add(str(message))
+            print(message, file=sys.stderr, flush=True)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    more = len(names) - _LISTED
+    return ", ".join(repr(name) for name in names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
