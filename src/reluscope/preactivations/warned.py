@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 _LISTED = 8  # names that a line lists
 
-_PACKAGE = str(Path(__file__).parents[1])
+_OURS = (str(Path(__file__).parents[1]), contextlib.__file__)
 
 
 class CountingWarning(UserWarning):
@@ -22,7 +23,7 @@ def tell(line: str) -> None:
     Jobs and commands show such a warning as its line alone (`lines_alone`).
     """
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         level, frame = level + 1, frame.f_back
     warnings.warn(line, CountingWarning, stacklevel=level)
 
