@@ -12,9 +12,9 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from reluscope.cli import count, info, measure, plot, verify
+from reluscope.cli import count, info, layers, measure, plot, verify
 
-_COMMANDS = {"count": count, "measure": measure, "plot": plot, "info": info, "verify": verify}
+_COMMANDS = {"count": count, "layers": layers, "measure": measure, "plot": plot, "info": info, "verify": verify}
 
 BAD_INPUT = 2  # the exit status; argparse's own for arguments that it refuses
 

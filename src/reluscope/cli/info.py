@@ -100,6 +100,8 @@ def _contents(store: Path, kind: str) -> Iterator[str]:
             f"{values['height'][layer]} x {values['width'][layer]}, {values['num_positions'][layer]:,} positions, "
             f"{distinct[0]:,} to {distinct[-1]:,} distinct patterns"
         )
+    for one in _attributes(store).get("not_counted", []):
+        yield f"  not counted: {one['name']} ({one['operation']}): {one['reason']}"
 
 
 def _steps(steps: list[int]) -> str:

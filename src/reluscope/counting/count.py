@@ -21,11 +21,11 @@ from reluscope.counting.inputs import (
     require_network,
     require_positive,
 )
+from reluscope.counting.layer_list import LayerCounts
 from reluscope.counting.layers import Layers
 from reluscope.counting.passes import Passes
 from reluscope.counting.sorted_counts import BUFFER_BYTES, KeyBuffers
 from reluscope.heap import freed_memory_kept
-from reluscope.patterns import PatternCounts
 from reluscope.preactivations import LayerChoice, counting_mode, device_of, watched
 
 
@@ -44,7 +44,7 @@ def count_patterns(
     labels: Tensor | ArrayLike | None = None,
     shuffled_labels: bool = False,
     progress: bool = False,
-) -> list[PatternCounts]:
+) -> LayerCounts:
     """Counts the patterns that each layer of `network` shows over all images.
 
     The batches are images[0:batch_size] and so on in order, the last one as short as it comes. Batch-norm normalises
@@ -79,7 +79,7 @@ def count_patterns(
         progress: show a bar over the batches, if standard error is a terminal.
 
     Returns:
-        One PatternCounts a layer, in forward order.
+        One PatternCounts a layer, in forward order; and `not_counted`.
 
     Raises:
         ValueError: no images, no activation, an unknown engine, a pattern that matches no layer, a pre-activation whose
@@ -110,4 +110,4 @@ def count_patterns(
                 made.after_first(layers)
             layers.end_pass()
             bar.update(stop - start)
-    return layers.result(labelling)
+    return LayerCounts(layers.result(labelling), watcher.not_counted)

@@ -153,6 +153,11 @@ class Layers:
             )
 
     @property
+    def number(self) -> int:
+        """How many there are so far."""
+        return len(self._layers)
+
+    @property
     def are_plain(self) -> bool:
         """Whether positions belong to images as they seem to: nothing needs to be proven."""
         return all(layer.is_plain for layer in self._layers)

@@ -12,6 +12,7 @@ from reluscope.counting.layers import Layers
 from reluscope.counting.randomness import RandomStates, modules_that_draw
 from reluscope.counting.rows import FEW, image_axes
 from reluscope.preactivations import Found, Visit, Watcher
+from reluscope.preactivations.not_counted import in_one_line
 from reluscope.preactivations.warned import listed, tell
 
 _KEPT = 32  # images of the first batch, as they were given
@@ -43,7 +44,7 @@ class Passes:
         self._is_first = False
         self._some = batch[:_KEPT].clone()
         before = RandomStates(self._device)
-        with self._found.first_pass(), self._watcher.forward_pass(visit):
+        with self._found.first_pass(), self._watcher.forward_pass(visit, learns=True):
             self._network(batch)
         self._draws = RandomStates(self._device) != before or bool(self._found.drawing)
 
@@ -62,7 +63,11 @@ class Passes:
             labelled.proven = axes
 
     def after_first(self, layers: Layers) -> None:
-        """Say what the first batch showed: random numbers, and layers whose positions may not lie image by image."""
+        """Say what the first batch showed: activations that are not counted, random numbers, and layers whose positions
+        may not lie image by image.
+        """
+        if self._watcher.not_counted:
+            tell(in_one_line(self._watcher.not_counted, layers.number))
         if self._draws:
             names = modules_that_draw(self._network, self._device, partial(self._apart, self._some[:FEW]))
             names += [name for name in self._found.drawing if name not in names]

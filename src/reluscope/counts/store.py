@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import EXACT, MACHINE, SHUFFLED, layer_group
+from reluscope.counts.writer import EXACT, MACHINE, NOT_COUNTED, SHUFFLED, layer_group
 from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, class_dtype, parse_sample
 
 READ_PATTERNS = 1 << 23
@@ -34,6 +34,8 @@ class CountsStore:
         one_in: the stores keep 1 / one_in of pattern space; 1 where they keep all.
         class_names: of the classes that the stores tell apart; None where they tell none.
         attributes: what was counted and how.
+        not_counted: what has the shape of an activation and is in no layer, with name, operation and reason; None where
+            a store was made before these were kept.
     """
 
     def __init__(self, *paths: str | os.PathLike[str]) -> None:
@@ -54,6 +56,7 @@ class CountsStore:
         self.attributes: dict[str, Any] = dict(first.attrs)
         self.one_in = parse_sample(self.attributes["sample"]) if "sample" in self.attributes else 1
         self.class_names: list[str] | None = self.attributes.get("class_names")
+        self.not_counted = _not_counted([dict(group.attrs) for group in self._shards])
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
@@ -255,9 +258,17 @@ def _values(group: zarr.Group, name: str) -> NDArray[Any]:
     return stores.read(stores.array_of(group, name))
 
 
+def _not_counted(shards: Sequence[dict[str, Any]]) -> list[dict[str, str]] | None:
+    """Of all shards; None where one does not know."""
+    if any(NOT_COUNTED not in attributes for attributes in shards):
+        return None
+    found = dict.fromkeys(tuple(one.items()) for attributes in shards for one in attributes[NOT_COUNTED])
+    return [dict(items) for items in found]
+
+
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "sha256", *MACHINE})
+    keys = sorted({*one.attrs, *other.attrs} - {"steps", "files", "sha256", NOT_COUNTED, *MACHINE})
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name

@@ -6,12 +6,12 @@ import json
 import shutil
 import time
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -35,6 +35,10 @@ STATE = "state.json"
 MACHINE = ("device", "threads", "batches_at_once")
 """Attributes that may differ among counts of one run."""
 
+NOT_COUNTED = "not_counted"
+"""The attribute that lists what has the shape of an activation and is in no layer: name, operation and reason of each.
+Stores made earlier lack it."""
+
 _FORMAT = 2  # of the state
 
 EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.float64}
@@ -45,6 +49,12 @@ SHUFFLED = "shuffled_joint_entropy"
 """For each step of a layer, where labels were shuffled too: the attribute of `PatternCounts`."""
 
 OF_STEPS = {**EXACT, SHUFFLED: np.float64}
+
+
+class NotCounted(Protocol):
+    """What is in no layer, as `reluscope.preactivations.NotCounted`."""
+
+    def to_dict(self) -> dict[str, str]: ...
 
 
 class CountsWriter:
@@ -162,6 +172,14 @@ class CountsWriter:
         size = sum(_num_bytes(counts) for kept in self._waiting for counts in kept)
         if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
+
+    def note_not_counted(self, not_counted: Iterable[NotCounted]) -> None:
+        """Keep in the store what has the shape of an activation and is in no layer, beside what was noted before."""
+        noted: list[Any] = list(dict(self._group.attrs).get(NOT_COUNTED, []))  # type: ignore[arg-type]
+        if more := [one.to_dict() for one in not_counted if one.to_dict() not in noted]:
+            self._group.attrs[NOT_COUNTED] = [*noted, *more]
+        elif NOT_COUNTED not in self._group.attrs:
+            self._group.attrs[NOT_COUNTED] = []
 
     def save(self) -> None:
         """Put every step on the disk, so that no kill loses it."""

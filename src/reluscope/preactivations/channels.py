@@ -30,9 +30,7 @@ LAST: frozenset[Callable[..., Any]] = frozenset(
 _NORMS: frozenset[Callable[..., Any]] = frozenset([F.layer_norm, F.rms_norm])
 """Functions that keep the channels where they are; of one axis they say that it is that of the channels."""
 
-_SUMS_OF_PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
-    [torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm]
-)
+_SUMS_OF_PRODUCTS: frozenset[Callable[..., Any]] = frozenset([torch.addmm, Tensor.addmm, torch.baddbmm, Tensor.baddbmm])
 """A product of matrices that is added to the first argument."""
 
 _PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
@@ -66,7 +64,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("convolution", "_convolution", "conv1d", "conv2d", "conv3d"), F.conv2d),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), F.conv_transpose2d),
     **dict.fromkeys(("batch_norm", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm"), F.batch_norm),
-    **{"_native_batch_norm_legit_functional": F.batch_norm, "instance_norm": F.instance_norm},
+    "instance_norm": F.instance_norm,
     **dict.fromkeys(("group_norm", "native_group_norm"), F.group_norm),
     **dict.fromkeys(("layer_norm", "native_layer_norm"), F.layer_norm),
     **dict.fromkeys(("rms_norm", "_fused_rms_norm"), F.rms_norm),

@@ -20,12 +20,16 @@ class ImageFlow:
     What is not known is taken to depend on the images: memory that was written where it cannot be seen (another
     thread, NumPy), and all that is computed once numbers were read from what depends on them. What never does so:
     parameters, buffers and other tensors of the modules, and what is computed from these alone.
+
+    Attributes:
+        num_images: the length of the first of the images' tensors; 1 while it is not known.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._depends: dict[int, bool] = {}  # by the address of memory
         self._alive: dict[int, StorageWeakRef] = {}  # so that no other memory gets the address
         self._is_begun = self._is_read = False
+        self.num_images = 1
         for module in network.modules():
             for tensor in tensors_in([module._parameters, module._buffers, vars(module)]):
                 self._mark(tensor, False)
@@ -34,6 +38,8 @@ class ImageFlow:
         """Learn which are the images: the tensors among what the network is called with."""
         for tensor in tensors_in(inputs):
             self._mark(tensor, True)
+            if not self._is_begun and tensor.ndim:
+                self.num_images = max(len(tensor), 1)
             self._is_begun = True
 
     def depends(self, tensor: Tensor) -> bool:

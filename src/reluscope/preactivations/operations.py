@@ -74,7 +74,10 @@ _SHAPES: dict[str, tuple[str, str]] = {
 """Operations that have some shape of an activation, but that are never counted: a name, and why."""
 
 _PLAIN = frozenset(
-    "neg exp expm1 exp2 log log1p log2 sqrt rsqrt pow square reciprocal sin cos round floor logical_not".split()
+    [
+        *("neg", "exp", "expm1", "exp2", "log", "log1p", "log2", "sqrt", "rsqrt", "pow", "square", "reciprocal"),
+        *("sin", "cos", "round", "floor"),
+    ]
 )
 _SAME = frozenset(["clone", "alias", "detach", "_to_copy", "contiguous", "lift_fresh", "to"])
 _COMPARISONS = {"gt": (True, True), "ge": (True, False), "lt": (False, True), "le": (False, False)}
@@ -261,7 +264,9 @@ class Operations:
             return None, {}
         what = "a number other than 0" if limit is not None else "a tensor"
         why = f"its kink is at {what}, not at 0"
-        return self._find(function, f"{function}(x, {_shown(low)})", reason=why, parts=parts_of(self._forms(values))), {}
+        return self._find(
+            function, f"{function}(x, {_shown(low)})", reason=why, parts=parts_of(self._forms(values))
+        ), {}
 
     def _extremum(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Outcome:
         one, other = args[0], args[1]
@@ -303,7 +308,11 @@ class Operations:
         if name == "mul":
             pairs += [(other, *pair) for pair in shared(of_other, forms)]
         for values, _, form, gate in pairs:
-            if form.kind == "multiple" and values.is_floating_point() and (found := self._gated(name, values, form, gate)):
+            if (
+                form.kind == "multiple"
+                and values.is_floating_point()
+                and (found := self._gated(name, values, form, gate))
+            ):
                 return found, {}
         for mask in (forms, of_other):
             if any(form.kind == "mask" for form in mask.values()):

@@ -39,9 +39,9 @@ def probing_new_threads(before: Callable[..., Any], after: Callable[..., None]) 
         with Probe(lambda *call: before(*call, elsewhere=True) if is_on else None, after):
             usual()
 
-    def start(thread: threading.Thread) -> None:
-        thread.run = partial(run, thread.run)  # type: ignore[method-assign]
-        begin(thread)
+    def start(self: threading.Thread) -> None:
+        self.run = partial(run, self.run)  # type: ignore[method-assign]
+        begin(self)
 
     threading.Thread.start = start  # type: ignore[method-assign]
     try:

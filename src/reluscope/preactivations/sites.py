@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from reluscope.preactivations.activations import (
 from reluscope.preactivations.channels import ChannelAxes
 from reluscope.preactivations.choice import LayerChoice
 from reluscope.preactivations.image_flow import ImageFlow
-from reluscope.preactivations.not_counted import BY_SIGN, FURTHER, NO_IMAGES, OTHER_THREAD, UNSEEN, NotCounted
+from reluscope.preactivations.not_counted import BY_SIGN, FURTHER, LEFT_OUT, NO_IMAGES, OTHER_THREAD, UNSEEN, NotCounted
 from reluscope.preactivations.operations import Finding, Operations
 from reluscope.preactivations.probe import Probe, probing_new_threads
 
@@ -65,9 +65,11 @@ def observe(network: nn.Module, visit: Visit, choice: LayerChoice | None = None)
         with observe(network, visit):
             network(batch)
 
-    An activation is a call of a module or function of `ACTIVATIONS`, or operations that come to one (`operations`); what
-    an activation module calls in turn is part of it, and where it has a forward function of its own, the first
-    activation in it is the layer. What does not depend on the images is no layer. A layer is named after its module; a module that is called again gives another layer, named like torchvision's
+    An activation is a call of a module or function of `ACTIVATIONS`, or operations that come to one (`operations`);
+    what an activation module calls in turn is part of it. Where such a module has a forward function of its own, the
+    first activation in it is the layer. What does not depend on the images is no layer.
+
+    A layer is named after its module; a module that is called again gives another layer, named like torchvision's
     feature extraction: "layer1.0.relu", then "layer1.0.relu_1". A function is named after the module that calls it:
     "layers.0.relu", then "layers.0.relu_1"; no function takes the name of a module. `visit` must consume the tensor
     before it returns: an in-place activation overwrites it right after. An exception in `visit` ends the forward pass.
@@ -87,8 +89,12 @@ def observe(network: nn.Module, visit: Visit, choice: LayerChoice | None = None)
 
 
 @contextmanager
-def watched(network: nn.Module, choice: LayerChoice | None = None) -> Iterator[Watcher]:
-    """`observe` for several forward passes, each inside a `Watcher.forward_pass`."""
+def watched(network: nn.Module, choice: LayerChoice | None = None, *, lists: bool = False) -> Iterator[Watcher]:
+    """`observe` for several forward passes, each inside a `Watcher.forward_pass`.
+
+    Args:
+        lists: no layer is refused; all that is no layer is in `Watcher.not_counted`, with the reason.
+    """
     modules = dict(network.named_modules())
     for name, module in modules.items():
         if isinstance(module, torch.jit.ScriptModule):
@@ -96,7 +102,7 @@ def watched(network: nn.Module, choice: LayerChoice | None = None) -> Iterator[W
                 f"{name or type(network).__name__}: expected a module whose calls can be seen, but it is compiled by "
                 f"TorchScript; give the module that it was made of"
             )
-    watcher = Watcher(network, choice or LayerChoice())
+    watcher = Watcher(network, choice or LayerChoice(), lists=lists)
     with _nothing_fused(), ExitStack() as hooks:
         for name, module in modules.items():
             before, after = watcher.hooks(name, module)
@@ -128,20 +134,25 @@ class Watcher(TorchFunctionMode):
 
     Attributes:
         found: the kind of activation of every layer that any pass called, taken or not, by its name.
-        not_counted: what the first pass called and visited no layer for, unless `exclude` or `include` leave it out.
+        not_counted: what the first pass called and visited no layer for, unless the choice leaves it out by name.
     """
 
-    def __init__(self, network: nn.Module, choice: LayerChoice) -> None:
+    def __init__(self, network: nn.Module, choice: LayerChoice, *, lists: bool = False) -> None:
         super().__init__()
-        self._network, self._choice = network, choice
+        self._network, self._choice, self._lists = network, choice, lists
         self._module_names = {_readable(name, module) for name, module in network.named_modules()}
         self.found: dict[str, Activation] = {}
         self.not_counted: list[NotCounted] = []
-        self._axis_of: dict[str, int] = {}  # of each layer that was visited
-        self._is_first, self._has_hidden = True, False  # the first pass; layers that only a probe sees
-        self._no_layers: set[str] = set()  # which the first pass found to be none
-        self._other_names: set[str] = set()  # of what the first pass noted, whether of interest or not
+        self._is_learning = True
+        self._forget()
         self._begin(None)
+
+    def _forget(self) -> None:
+        """What a pass that learns finds out."""
+        self._axis_of: dict[str, int] = {}  # of each layer that was visited
+        self._has_hidden = False  # layers that only a probe sees
+        self._no_layers: set[str] = set()
+        self._other_names: set[str] = set()  # of what was noted, whether of interest or not
 
     def _begin(self, visit: Visit | None) -> None:
         self._visit = visit
@@ -157,23 +168,28 @@ class Watcher(TorchFunctionMode):
         self._is_busy = False  # with what is no part of the network
 
     @contextmanager
-    def forward_pass(self, visit: Visit) -> Iterator[None]:
+    def forward_pass(self, visit: Visit, *, learns: bool = False) -> Iterator[None]:
+        """Around one forward pass; the first one learns, and any that is told to learns anew."""
         self._begin(visit)
+        self._is_learning |= learns
+        if self._is_learning:
+            self._forget()
         try:
             with ExitStack() as modes:
-                if self._is_first or self._has_hidden:
+                if self._is_learning or self._has_hidden:
                     self._flow = ImageFlow(self._network)
                     self._operations = Operations(self._flow.depends)
                     modes.enter_context(Probe(self.before_operation, self.after_operation))
-                if self._is_first:
+                if self._is_learning:
                     modes.enter_context(probing_new_threads(self.before_operation, self.after_operation))
                 modes.enter_context(self)
                 yield
-            if self._is_first:
+            if self._is_learning:
                 self.not_counted = list(dict.fromkeys(self._noted.values()))
             layers = {name: kind for name, kind in self._found.items() if name not in self._no_layers}
-            self._choice.require_layers(layers, self.not_counted)
-            self._is_first = False
+            if not self._lists:
+                self._choice.require_layers(layers, self.not_counted)
+            self._is_learning = False
         finally:
             self.found |= self._found
             self._begin(None)
@@ -310,18 +326,20 @@ class Watcher(TorchFunctionMode):
             return
         operation = activation.name if finding is None else finding.operation
         if not self._choice.takes(name, activation):
-            if self._choice.leaves_to_signs(name, activation):
-                self._note(name, NotCounted(name, operation, BY_SIGN))
+            reason = BY_SIGN if self._choice.leaves_to_signs(name, activation) else LEFT_OUT
+            self._note(name, NotCounted(name, operation, reason))
             return
-        if self._is_first and self._flow is not None and not self._flow.depends(values):
+        if self._is_learning and self._flow is not None and not self._flow.depends(values):
             self._note(name, NotCounted(name, operation, NO_IMAGES), is_no_layer=True)
             return
         try:
             with torch._C.DisableTorchFunction(), self._own_work():
+                if finding is not None and self._is_learning and not self._may_hold_images(values):
+                    raise ValueError(f"no axis of its input, of shape {list(values.shape)}, holds the images")
                 axis = self._channel_axis(name, values)
                 self._visit(Site(self._num_visited, name, activation, threshold, axis), values)
         except ValueError as error:
-            if finding is None or not self._is_first:
+            if not self._lists and (finding is None or not self._is_learning):
                 raise
             reason = str(error).removeprefix(f"Layer {name!r}: ")
             self._note(name, NotCounted(name, operation, reason), is_no_layer=True)
@@ -330,14 +348,21 @@ class Watcher(TorchFunctionMode):
         self._axis_of[name] = axis
         self._num_visited += 1
 
+    def _may_hold_images(self, values: Tensor) -> bool:
+        """Whether one of the first two axes may hold the images."""
+        num_images = 1 if self._flow is None else self._flow.num_images
+        return any(size >= num_images and size % num_images == 0 for size in values.shape[:2])
+
     def _note(self, key: object, one: NotCounted, *, is_no_layer: bool = False) -> None:
-        if not self._is_first:
+        if not self._is_learning:
             return
         self._other_names.add(one.name)
         if is_no_layer:
             self._no_layers.add(one.name)
         if self._choice.mentions(one.name):
             self._noted[key] = one
+        elif self._lists:
+            self._noted[key] = replace(one, reason=LEFT_OUT)
 
     @contextmanager
     def _own_work(self) -> Iterator[None]:

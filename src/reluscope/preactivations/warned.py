@@ -30,7 +30,10 @@ def tell(line: str) -> None:
 
 def lines_alone() -> None:
     """From now on a `CountingWarning` of this process is its line on standard error, each once."""
+    if hasattr(warnings.showwarning, "said"):
+        return
     usual, said = warnings.showwarning, set[str]()
+    warnings.simplefilter("always", CountingWarning)
 
     def show(message: Warning | str, category: type[Warning], *where: object, **others: object) -> None:
         if not issubclass(category, CountingWarning):
@@ -39,6 +42,7 @@ def lines_alone() -> None:
             said.add(str(message))
             print(message, file=sys.stderr, flush=True)
 
+    show.said = said  # type: ignore[attr-defined]
     warnings.showwarning = show  # type: ignore[assignment]
 
 

@@ -14,12 +14,13 @@ from reluscope.checkpoint_files import FilesSpec
 from reluscope.checkpoint_files.loading import CheckpointFiles
 from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
+from reluscope.counting.layer_list import LayerCounts
 from reluscope.counts import CountsWriter
 from reluscope.data import ImageSet, load
 from reluscope.imports import in_one_line
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
-from reluscope.patterns import PatternCounts
+from reluscope.preactivations.warned import lines_alone
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
@@ -42,6 +43,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         ConfigError: the weights were trained with other settings than the run's.
         ValueError: a file is not what the manifest says, or of another network; or an imported network fails.
     """
+    lines_alone()
     device = prepare(threads)
     store = _checkpoints(run, shard, source)
     settings = counting_settings(run, shard)
@@ -72,6 +74,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         for done, (step, epoch) in enumerate(zip(steps[first:], epochs[first:], strict=True), start=1):
             store.load_into(network, step)
             counts = _counted(run, network, images, at_once)
+            writer.note_not_counted(counts.not_counted)
             kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]
             writer.append(step, epoch, kept)
             left = (time.monotonic() - started) / done * (len(steps) - first - done)
@@ -81,7 +84,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         writer.close()
 
 
-def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int) -> list[PatternCounts]:
+def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int) -> LayerCounts:
     """The network's counts as it is; whatever a stranger's network raises is a ValueError of one line."""
     try:
         return count_patterns(
