@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reluscope import count_patterns
 from reluscope.guarded_torchvision import torchvision
+from reluscope.preactivations.warned import CountingWarning
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from reluscope.cli import count, info, layers, measure, plot, verify
+from reluscope.hints import warnings_as_lines
 
 _COMMANDS = {"count": count, "layers": layers, "measure": measure, "plot": plot, "info": info, "verify": verify}
 
@@ -22,6 +23,7 @@ BAD_INPUT = 2  # the exit status; argparse's own for arguments that it refuses
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = _parser().parse_args(arguments)
+    warnings_as_lines(lambda line: print(f"reluscope {options.command}: {line}", file=sys.stderr, flush=True))
     try:
         return _COMMANDS[options.command].run(options)
     except KeyboardInterrupt:

@@ -8,8 +8,9 @@ from reluscope.cli import network
 
 HELP = "list the layers of a network, and what is not counted"
 
-DESCRIPTION = """List the layers that a count of the network would hold, and all else that has the shape of an activation, with the
-reason why it is not counted. One batch of images passes through the network as it is built, without any checkpoint."""
+DESCRIPTION = """List the layers that a count of the network would hold, and all else that has the shape of an
+activation, with the reason why it is not counted. One batch of images passes through the network as it is built,
+without any checkpoint."""
 
 EXAMPLES = """examples:
   reluscope layers --network torchvision.models:resnet18 --argument num_classes=10 --data images.npz
@@ -34,9 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
     from reluscope.counting.layer_list import layers
     from reluscope.networks.imported import require_forward
-    from reluscope.preactivations.warned import lines_alone
 
-    lines_alone()
     images = dataset.train
     built = network_of(spec, images.shape[0], dataset.num_classes or 1)
     if "import" in spec:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from reluscope.counting.inputs import Images, own_batch, require_images, require_network, require_positive
@@ -101,9 +100,9 @@ def layers(
     found: list[Layer] = []
     choice = LayerChoice(include, exclude, channel_axis, signs)
     batch = own_batch(images, 0, min(batch_size, len(images)), device_of(network))
-    with watched(network, choice, lists=True) as watcher, counting_mode(network):
-        with torch.no_grad(), watcher.forward_pass(partial(_add, found, len(batch))):
-            network(batch)
+    visit = partial(_add, found, len(batch))
+    with watched(network, choice, lists=True) as watcher, counting_mode(network), watcher.forward_pass(visit):
+        network(batch)
     return LayerList(found, watcher.not_counted)
 
 

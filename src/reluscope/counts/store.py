@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import EXACT, MACHINE, NOT_COUNTED, SHUFFLED, layer_group
+from reluscope.counts.writer import CHANGING, EXACT, MACHINE, NOT_COUNTED, POSITIONS, SHUFFLED, layer_group
 from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, class_dtype, parse_sample
 
 READ_PATTERNS = 1 << 23
@@ -29,7 +29,8 @@ class CountsStore:
         steps: int64, shape [step], ascending.
         epochs: the same in epochs, float64, shape [step].
         layer_names: in forward order.
-        num_channels, num_positions, height, width: int64, shape [layer].
+        num_channels: int64, shape [layer].
+        num_positions, height, width: int64, shape [layer]; 0 where they are not the same at all steps.
         stage: int64, shape [layer], from 0: a new one begins where the spatial resolution changes.
         one_in: the stores keep 1 / one_in of pattern space; 1 where they keep all.
         class_names: of the classes that the stores tell apart; None where they tell none.
@@ -60,8 +61,10 @@ class CountsStore:
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
-        self.num_channels, self.num_positions, self.height, self.width, self.stage = (
-            _values(first, name) for name in ("num_channels", "num_positions", "height", "width", "stage")
+        self.num_channels, self.stage = _values(first, "num_channels"), _values(first, "stage")
+        self.num_positions, self.height, self.width = (
+            _in_common([_values(group, name) for group in self._shards])
+            for name in ("num_positions", "height", "width")
         )
 
     def over_time(
@@ -154,7 +157,12 @@ class CountsStore:
 
     def _exact(self, shard: int, layer: int) -> dict[str, NDArray[Any]]:
         """What a store of samples keeps of all patterns; nothing where it keeps all.  Each of shape [step]."""
-        return {name: _values(self._group(shard, layer), name) for name in EXACT} if self.one_in > 1 else {}
+        if self.one_in == 1:
+            return {}
+        group, num_steps = self._group(shard, layer), len(_values(self._shards[shard], "step"))
+        positions = np.full(num_steps, _values(self._shards[shard], "num_positions")[layer])
+        exact = {name: _values(group, name) for name in EXACT}
+        return exact | {POSITIONS: _values(group, POSITIONS) if POSITIONS in group else positions}
 
     def _about(self, shard: int, layer: int) -> dict[str, Any]:
         """What a layer's counts say beside the tables of all layers; stores made earlier say less."""
@@ -189,7 +197,7 @@ class CountsStore:
         if not exact:
             return kept
         of_all = {name: values[row].item() for name, values in exact.items()}
-        return SampledCounts(kept, self.one_in, int(self.num_positions[layer]), **of_all)
+        return SampledCounts(kept, self.one_in, **of_all)
 
     def __repr__(self) -> str:
         return (
@@ -273,6 +281,20 @@ def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     tables = [
         name
         for name in ("layer_name", "num_channels", "height", "width", "num_positions")
-        if not np.array_equal(_values(one, name), _values(other, name))
+        if not _fit(one, other, name)
     ]
     return next(iter(attributes + tables), None)
+
+
+def _fit(one: zarr.Group, other: zarr.Group, name: str) -> bool:
+    """Whether a layer table is the same in two shards, where both know."""
+    ours, theirs = _values(one, name), _values(other, name)
+    if ours.shape != theirs.shape:
+        return False
+    changes = (_values(one, "height") == 0) | (_values(other, "height") == 0)
+    return bool(((ours == theirs) | (changes & (name in CHANGING))).all())
+
+
+def _in_common(tables: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """What shards say of each layer; 0 where not all say the same."""
+    return np.where(np.all([table == tables[0] for table in tables], axis=0), tables[0], 0)

@@ -73,8 +73,8 @@ ACTIVATIONS: tuple[Activation, ...] = (
     ),
 )
 """All kinds that are known. Of those with two kinks, ReLU6 and Hardtanh, the lower one is the threshold. Not among them
-are functions without two sides to be on (sigmoid, tanh, softmax, gated units, shrinkage). Arithmetic that comes to one of
-them (clamp, maximum, where, ...) is found by `operations`."""
+are functions without two sides to be on (sigmoid, tanh, softmax, gated units, shrinkage). Arithmetic that comes to one
+of them (clamp, maximum, where, ...) is found by `operations`."""
 
 _KIND = {activation.function: activation for activation in ACTIVATIONS}
 

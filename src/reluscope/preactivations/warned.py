@@ -20,30 +20,12 @@ class CountingWarning(UserWarning):
 def tell(line: str) -> None:
     """Warn whoever called this package.
 
-    Jobs and commands show such a warning as its line alone (`lines_alone`).
+    Jobs and commands show such a warning as its line alone (`reluscope.hints.warnings_as_lines`).
     """
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         level, frame = level + 1, frame.f_back
     warnings.warn(line, CountingWarning, stacklevel=level)
-
-
-def lines_alone() -> None:
-    """From now on a `CountingWarning` of this process is its line on standard error, each once."""
-    if hasattr(warnings.showwarning, "said"):
-        return
-    usual, said = warnings.showwarning, set[str]()
-    warnings.simplefilter("always", CountingWarning)
-
-    def show(message: Warning | str, category: type[Warning], *where: object, **others: object) -> None:
-        if not issubclass(category, CountingWarning):
-            usual(message, category, *where, **others)  # type: ignore[arg-type]
-        elif str(message) not in said:
-            said.add(str(message))
-            print(message, file=sys.stderr, flush=True)
-
-    show.said = said  # type: ignore[attr-defined]
-    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def listed(names: Sequence[str]) -> str:

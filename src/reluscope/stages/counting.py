@@ -20,7 +20,6 @@ from reluscope.data import ImageSet, load
 from reluscope.imports import in_one_line
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
-from reluscope.preactivations.warned import lines_alone
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
@@ -43,7 +42,6 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         ConfigError: the weights were trained with other settings than the run's.
         ValueError: a file is not what the manifest says, or of another network; or an imported network fails.
     """
-    lines_alone()
     device = prepare(threads)
     store = _checkpoints(run, shard, source)
     settings = counting_settings(run, shard)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reluscope import paths
+from reluscope.hints import warnings_as_lines
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -20,13 +21,20 @@ SECONDS_BETWEEN_LINES = 30.0
 def logged(log: str) -> Iterator[None]:
     """Append this process's output to the file `log`.
 
-    Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is.
+    Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is,
+    and so does each of this package's warnings.
     """
     terminal = os.dup(2)
     with open(log, "a", buffering=1) as file:  # noqa: PTH123 - the file's descriptor is needed
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         threading.Thread(target=_repeat_last_line, args=(Path(log), terminal), daemon=True).start()
+
+        def show(line: str) -> None:
+            print(line, file=sys.stderr, flush=True)
+            os.write(terminal, f"{_job(Path(log))}: {line}\n".encode())
+
+        warnings_as_lines(show)
         try:
             yield
         except Exception as error:
@@ -41,14 +49,17 @@ def logged(log: str) -> Iterator[None]:
 
 def _repeat_last_line(log: Path, terminal: int) -> None:
     """Write the log's last line to the terminal whenever it is another one than half a minute ago."""
-    name = str(log).removeprefix(f"{paths.LOGS}/").removesuffix(".log")
-    said = _last_line(log)
+    name, said = _job(log), _last_line(log)
     while True:
         time.sleep(SECONDS_BETWEEN_LINES)
         with contextlib.suppress(OSError):  # the terminal or the log may be gone; the job is not
             if (line := _last_line(log)) != said:
                 os.write(terminal, f"{name}: {line}\n".encode())
                 said = line
+
+
+def _job(log: Path) -> str:
+    return str(log).removeprefix(f"{paths.LOGS}/").removesuffix(".log")
 
 
 def _last_line(log: Path) -> str:
