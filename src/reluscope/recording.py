@@ -141,7 +141,7 @@ class PatternRecorder:
             )
         with torch.autocast(device_of(self._network).type, enabled=False):
             counts = count_patterns(self._network, self._images, **self._how)
-        self._writer.note_not_counted(counts.not_counted)
+        self._writer.note_not_counted([one.to_dict() for one in counts.not_counted])
         kept = counts if self._one_in == 1 else [layer.sampled(self._one_in) for layer in counts]
         self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
 

@@ -6,12 +6,12 @@ import json
 import shutil
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import zarr
@@ -36,8 +36,7 @@ MACHINE = ("device", "threads", "batches_at_once")
 """Attributes that may differ among counts of one run."""
 
 NOT_COUNTED = "not_counted"
-"""The attribute that lists what has the shape of an activation and is in no layer: name, operation and reason of each.
-Stores made earlier lack it."""
+"""The attribute that lists what has the shape of an activation and is in no layer: name, operation, reason."""
 
 CHANGING = ("height", "width", "num_positions")
 """What a layer may have another of at each step, where its positions do not lie image by image: 0 if it has."""
@@ -55,12 +54,6 @@ POSITIONS = "num_positions"
 """For each step of a layer, where it is not the same at all: positions counted. Then that of the layer is 0."""
 
 OF_STEPS = {**EXACT, SHUFFLED: np.float64, POSITIONS: np.int64}
-
-
-class NotCounted(Protocol):
-    """What is in no layer, as `reluscope.preactivations.NotCounted`."""
-
-    def to_dict(self) -> dict[str, str]: ...
 
 
 class CountsWriter:
@@ -182,13 +175,12 @@ class CountsWriter:
         if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
 
-    def note_not_counted(self, not_counted: Iterable[NotCounted]) -> None:
-        """Keep in the store what has the shape of an activation and is in no layer, beside what was noted before."""
-        noted: list[Any] = list(dict(self._group.attrs).get(NOT_COUNTED, []))  # type: ignore[arg-type]
-        if more := [one.to_dict() for one in not_counted if one.to_dict() not in noted]:
-            self._group.attrs[NOT_COUNTED] = [*noted, *more]
-        elif NOT_COUNTED not in self._group.attrs:
-            self._group.attrs[NOT_COUNTED] = []
+    def note_not_counted(self, not_counted: Sequence[Mapping[str, str]]) -> None:
+        """Keep what has the shape of an activation and is in no layer (`NOT_COUNTED`), beside what was noted before."""
+        attributes: dict[str, Any] = dict(self._group.attrs)
+        noted = attributes.get(NOT_COUNTED)
+        if noted is None or any(one not in noted for one in not_counted):
+            self._group.attrs[NOT_COUNTED] = [*(noted or []), *(one for one in not_counted if one not in (noted or []))]
 
     def save(self) -> None:
         """Put every step on the disk, so that no kill loses it."""

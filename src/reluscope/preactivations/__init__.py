@@ -11,7 +11,8 @@ from reluscope.preactivations.choice import LayerChoice
 from reluscope.preactivations.found import Found
 from reluscope.preactivations.mode import counting_mode, device_of
 from reluscope.preactivations.not_counted import NotCounted
-from reluscope.preactivations.sites import Site, Visit, Watcher, observe, watched
+from reluscope.preactivations.site import Site, Visit
+from reluscope.preactivations.sites import Watcher, observe, watched
 
 __all__ = [
     "ACTIVATIONS",

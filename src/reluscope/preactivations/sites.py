@@ -28,34 +28,7 @@ from reluscope.preactivations.image_flow import ImageFlow
 from reluscope.preactivations.not_counted import BY_SIGN, FURTHER, LEFT_OUT, NO_IMAGES, OTHER_THREAD, UNSEEN, NotCounted
 from reluscope.preactivations.operations import Finding, Operations
 from reluscope.preactivations.probe import Probe, probing_new_threads
-
-
-@dataclass(frozen=True)
-class Site:
-    """One call of an activation in a forward pass: a layer.
-
-    Attributes:
-        index: among the chosen layers in forward order, from 0.
-        name: readable, and the same in every pass that makes the same calls.
-        activation: what is called.
-        threshold: a bit is 1 where the pre-activation is above it.
-        channel_axis: the pre-activation's axis of channels, from 0.
-    """
-
-    index: int
-    name: str
-    activation: Activation
-    threshold: float
-    channel_axis: int
-
-    @property
-    def bit(self) -> str:
-        """What a bit means, in words."""
-        return self.activation.bit(self.threshold)
-
-
-Visit = Callable[[Site, Tensor], None]
-"""Takes a layer and its pre-activation, of any shape and dtype."""
+from reluscope.preactivations.site import Site, Visit
 
 
 @contextmanager

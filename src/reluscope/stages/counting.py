@@ -72,7 +72,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         for done, (step, epoch) in enumerate(zip(steps[first:], epochs[first:], strict=True), start=1):
             store.load_into(network, step)
             counts = _counted(run, network, images, at_once)
-            writer.note_not_counted(counts.not_counted)
+            writer.note_not_counted([one.to_dict() for one in counts.not_counted])
             kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]
             writer.append(step, epoch, kept)
             left = (time.monotonic() - started) / done * (len(steps) - first - done)
