@@ -2,7 +2,8 @@
 
 `count` drives the network, and `layer_list` lists its layers without counting. An engine counts one layer, and
 `engines` lists them: `oracle` in plain NumPy, slow and obvious; `compiled` for the CPU, with its kernel in `packing` and
-its threads in `team`; `triton_kernels` for a GPU; `device` for any torch device. The fast ones share `sorted_counts`.
+its threads in `team`; `triton_kernels` for a GPU; `device` for any torch device. The fast ones share
+`sorted_counts`.
 """
 
 from reluscope.counting.count import count_patterns

@@ -158,9 +158,15 @@ class ChannelAxes:
     def _axis_of_product(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor
     ) -> int | None:
-        """Channels of the right factor stay where weights on the left mix its rows, or become new ones there."""
+        """Channels of the right factor stay where weights on the left mix its rows, or become new ones there; those of
+        the left factor's rows stay where another tensor of the images, as an attention map, mixes its columns.
+        """
         skipped = 1 if function in _SUMS_OF_PRODUCTS else 0
         left, right = (list(_tensors([*args, *kwargs.values()]))[skipped:] + [result] * 2)[:2]
+        if self._is_known(left) and self._is_known(right) and left.ndim == right.ndim == result.ndim:
+            of_left, of_right = self._known[id(left)][1], self._known[id(right)][1]
+            if of_left == result.ndim - 2 and of_right == result.ndim - 2:
+                return of_left
         if self._is_known(left) or right.ndim != result.ndim:
             return result.ndim - 1
         return self._known[id(right)][1]
@@ -189,11 +195,19 @@ def _axis_of_norm(args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor
 
 
 def _kept(before: torch.Size, axis: int | None, after: torch.Size) -> int | None:
-    """Where an axis stands after the shape was changed, and the order of the values was not."""
-    if axis is None:
+    """Where an axis stands after the shape was changed and the order of the values was not: alone as before, or merged
+    with its neighbours, as the heads of attention are, but not with the first axis, which is that of images.
+    """
+    if axis is None or 0 in before:
         return None
-    first = math.prod(before[:axis])
-    there = [a for a, size in enumerate(after) if size == before[axis] and math.prod(after[:a]) == first]
+    ends = [math.prod(before[:i]) for i in range(len(before) + 1)]
+    there = []
+    for a in range(len(after)):
+        start, end = math.prod(after[:a]), math.prod(after[: a + 1])
+        is_alone = after[a] == before[axis] and start == ends[axis]
+        is_merged = start in ends[1:] and end in ends and start <= ends[axis] < ends[axis + 1] <= end
+        if is_alone or is_merged:
+            there.append(a)
     return there[0] if len(there) == 1 else None
 
 

@@ -263,7 +263,8 @@ class Watcher(TorchFunctionMode):
         if finding.activation is not None and finding.preactivation is not None and not elsewhere:
             self._call(name, finding.activation, finding.threshold, finding.preactivation, finding)
             return
-        self._note(finding.number, NotCounted(name, finding.operation, OTHER_THREAD if elsewhere else finding.reason))
+        reason = OTHER_THREAD if elsewhere else finding.reason
+        self._note(finding.number, NotCounted(self._free_name(name), finding.operation, reason))
 
     def _of_caller(self, function: str) -> str:
         caller = self._callers[-1] if self._callers else ""
