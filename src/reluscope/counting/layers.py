@@ -104,13 +104,6 @@ class Layers:
             ValueError: the layer has other channels than before; or there are labels, and it cannot be told which of
                 its positions belong to which image.
         """
-        while torch._C._functorch.is_gradtrackingtensor(preactivation):  # of torch.func.grad and the like
-            preactivation = torch._C._functorch.get_unwrapped(preactivation)
-        if torch._C._functorch.is_functorch_wrapped_tensor(preactivation):
-            raise ValueError(
-                f"Layer {site.name!r}: its input lies inside torch.func.vmap, where it cannot be read; "
-                "call the network without, or exclude the layer"
-            )
         shape = preactivation.shape
         found = self._proven(site.name, layouts(shape, site.channel_axis, num_images))
         layer = self._by_name.get(site.name)

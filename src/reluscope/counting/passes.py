@@ -62,8 +62,8 @@ class Passes:
             labelled.proven = image_axes(self._apart, batch)
             if labelled.proven is None:
                 tell(
-                    f"the network takes no batch of {FEW} images, so that it cannot be shown that positions lie image by "
-                    "image: they are counted per class as if they did"
+                    f"the network takes no batch of {FEW} images, so that it cannot be shown that positions lie image "
+                    "by image: they are counted per class as if they did"
                 )
 
     def after_first(self, layers: Layers) -> None:

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from reluscope.preactivations.activations import ACTIVATION_FUNCTIONS, Activation, activation_of
 from reluscope.preactivations.channels import ChannelAxes
 from reluscope.preactivations.choice import LayerChoice
+from reluscope.preactivations.transforms import outside, readable
 
 
 @dataclass(frozen=True)
@@ -176,8 +177,10 @@ class Watcher(TorchFunctionMode):
             return
         preactivation = args[0] if args else next(iter(kwargs.values()))
         with torch._C.DisableTorchFunction():  # what is done with the tensor is no part of the network
+            values = readable(name, preactivation)
             axis = self._channel_axis(name, preactivation)
-            self._visit(Site(self._num_visited, name, activation, threshold, axis), preactivation)
+            with outside():
+                self._visit(Site(self._num_visited, name, activation, threshold, axis), values)
         self._num_visited += 1
 
     def _channel_axis(self, name: str, preactivation: Tensor) -> int:
