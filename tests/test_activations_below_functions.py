@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from reluscope import count_patterns, layers
+from reluscope.preactivations.not_counted import BY_SIGN as BY_SIGN_REASON
 from reluscope.preactivations.warned import CountingWarning
 
 CHANNELS = 6
@@ -456,7 +457,7 @@ def test_layers_are_listed_with_what_is_not_counted() -> None:
         "counted: 1",
         "  1: input of ReLU > 0, 4 channels, 6 x 6 positions",
         "not counted: 3",
-        "  3 (SiLU): it is not piecewise linear; signs=True (--signs, layers: {signs: true}) counts the sign of its input",
+        f"  3 (SiLU): {BY_SIGN_REASON}",
         "  4.tanh (tanh): it has no two sides to be on",
         "  5 (ReLU): include or exclude leave it out",
     ]

@@ -134,3 +134,22 @@ def test_a_number_that_is_none_is_refused(flag: str, value: str, capsys: pytest.
         cli.main([*COUNT, flag, value, "--output", "a.zarr", "saved"])
     assert stopped.value.code == 2
     assert f"{flag}: expected a whole number of at least 1, but got '{value}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", ["none", "negative", "floats", "a column"])
+def test_a_network_of_ours_is_counted_whatever_labels_the_images_have(folder: Path, labels: str) -> None:
+    """Its classes are those of the checkpoint: three, where the data would say two or none."""
+    images = np.random.default_rng(1).normal(size=(10, 2, 8, 8)).astype(np.float32)
+    given = {"negative": -np.ones(10, int), "floats": np.ones(10), "a column": np.zeros((10, 1), int)}
+    np.savez("ours.npz", images=images, **({"labels": given[labels]} if labels in given else {}))
+    torch.manual_seed(3)
+    network = build_network("resnet8", in_channels=2, num_classes=3, widths=[4, 4, 4])
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, "saved/ours_7.pt")
+    ours = ["count", "--network", "resnet8", "--argument", "widths=[4,4,4]", "--data", "ours.npz", "--batch-size", "5"]
+    assert cli.main([*ours, "--output", "ours.zarr", "saved/ours_7.pt"]) == 0
+    store = open_counts("ours.zarr")
+    for layer, expected in enumerate(count_patterns(network, torch.from_numpy(images), 5)):
+        np.testing.assert_array_equal(store.at(0, layer).keys, expected.keys)
+        np.testing.assert_array_equal(store.at(0, layer).counts, expected.counts)
+    assert cli.main([*ours, "--labels", "true", "--output", "classes.zarr", "saved/ours_7.pt"]) == 2
+    assert not Path("classes.zarr").exists()

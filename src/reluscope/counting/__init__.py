@@ -1,8 +1,8 @@
 """Counts every activation pattern of every layer: `count_patterns`.
 
 `count` drives the network, and `layer_list` lists its layers without counting. An engine counts one layer, and
-`engines` lists them: `oracle` in plain NumPy, slow and obvious; `compiled` for the CPU, with its kernel in `packing` and
-its threads in `team`; `triton_kernels` for a GPU; `device` for any torch device. The fast ones share
+`engines` lists them: `oracle` in plain NumPy, slow and obvious; `compiled` for the CPU, with its kernel in `packing`
+and its threads in `team`; `triton_kernels` for a GPU; `device` for any torch device. The fast ones share
 `sorted_counts`.
 """
 

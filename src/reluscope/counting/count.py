@@ -110,4 +110,5 @@ def count_patterns(
                 made.after_first(layers)
             layers.end_pass()
             bar.update(stop - start)
+        made.after_last(layers)
     return LayerCounts(layers.result(labelling), watcher.not_counted)

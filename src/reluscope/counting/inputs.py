@@ -68,7 +68,9 @@ def own_batch(images: Images, start: int, stop: int, device: torch.device) -> Te
     try:
         batch = images[start:stop]
     except (TypeError, KeyError) as error:  # a data set that takes one index at a time
-        raise TypeError(f"{_EXPECTED}, but {type(images).__name__}[{start}:{stop}] raised {error!r}") from error
+        raise TypeError(
+            f"{_EXPECTED}, but {type(images).__name__}[{start}:{stop}] raised {error!r}; give such a tensor"
+        ) from error
     if not isinstance(batch, Tensor):
         instead = {
             np.ndarray: "; give torch.from_numpy(images)",

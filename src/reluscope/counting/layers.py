@@ -29,6 +29,7 @@ class _Layer:
         layouts: by axes that may be that of the images, as far as all batches agree; empty where they do not.
         counter: of its patterns.
         varies: whether batches have other numbers of positions an image, or some do not reach it.
+        positions_an_image: where there are labels; None before the first batch.
     """
 
     site: Site
@@ -36,6 +37,7 @@ class _Layer:
     layouts: dict[int, Layout]
     counter: Counter
     varies: bool = False
+    positions_an_image: int | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -102,11 +104,6 @@ class Layers:
             ValueError: the layer has other channels than before; or there are labels, and it cannot be told which of
                 its positions belong to which image.
         """
-        if torch._C._functorch.is_functorch_wrapped_tensor(preactivation):
-            raise ValueError(
-                f"Layer {site.name!r}: its input lies inside a transform of torch.func (vmap, grad, ...), where it "
-                "cannot be read; call the network without, or exclude the layer"
-            )
         shape = preactivation.shape
         found = self._proven(site.name, layouts(shape, site.channel_axis, num_images))
         layer = self._by_name.get(site.name)
@@ -121,8 +118,8 @@ class Layers:
         else:
             layer.agree(found)
         axis = min(layer.layouts or found, default=0)
-        if self.labels is not None and num_images > 1:
-            self._require_images(layer, shape)
+        if self.labels is not None:
+            self._require_images(layer, shape, num_images)
         layer.counter.add(for_engine(site, preactivation, axis), self.labels)
         self._reached.append(site.name)
 
@@ -140,13 +137,17 @@ class Layers:
         self._by_name[site.name] = layer
         return layer
 
-    def _require_images(self, layer: _Layer, shape: torch.Size) -> None:
-        if not layer.layouts:
+    def _require_images(self, layer: _Layer, shape: torch.Size, num_images: int) -> None:
+        """Of a single image all positions are its own, as long as each image has as many."""
+        positions = shape.numel() // layer.channels // num_images
+        layer.positions_an_image = positions if layer.positions_an_image is None else layer.positions_an_image
+        is_folded = self.proven is None and any(layout.rows > 1 for layout in layer.layouts.values())
+        if positions != layer.positions_an_image or (num_images > 1 and (is_folded or not layer.layouts)):
             raise ValueError(
                 f"Layer {layer.site.name!r}: its positions do not lie image by image, or not alike in every batch, so "
                 "that patterns cannot be counted per class; exclude the layer, or count without labels"
             )
-        if len(layer.layouts) > 1:
+        if num_images > 1 and len(layer.layouts) > 1:
             raise ValueError(
                 f"Layer {layer.site.name!r}: it cannot be told which of the axes 0 and 1 of shape {list(shape)} holds "
                 "the batch's images; take another batch_size, or exclude the layer"

@@ -59,8 +59,13 @@ class Passes:
         start, stop, num_batches = passes[-1]
         if batch_size == 1 or stop - start == num_batches:
             self._require_statistics(batch, stop, batch_size)
-        if labelled is not None and (axes := image_axes(self._apart, batch)) is not None:
-            labelled.proven = axes
+        if labelled is not None and len(batch) > 1:
+            labelled.proven = image_axes(self._apart, batch)
+            if labelled.proven is None:
+                tell(
+                    f"the network takes no batch of {FEW} images, so that it cannot be shown that positions lie image "
+                    "by image: they are counted per class as if they did"
+                )
 
     def after_first(self, layers: Layers) -> None:
         """Say what the first batch showed: activations that are not counted, random numbers, and layers whose positions
@@ -75,6 +80,14 @@ class Passes:
                 f"the forward pass draws random numbers, in {listed(names or [type(self._network).__name__])}: the "
                 "counts are those of one draw, and others of another"
             )
+        self.after_last(layers)
+
+    def after_last(self, layers: Layers) -> None:
+        """Find out which positions lie image by image, where that is in doubt, and was not known before.
+
+        Raises:
+            ValueError: a layer's input does not depend on the images.
+        """
         if layers.proven is None and not layers.are_plain:
             axes = image_axes(self._apart, self._some)
             if axes is not None:

@@ -106,7 +106,8 @@ class _State:
 
     @property
     def has_moved(self) -> bool:
-        return pickle.dumps(self._get()) != pickle.dumps(self._saved)
+        now, saved = self._get(), self._saved
+        return not torch.equal(now, saved) if isinstance(now, Tensor) else pickle.dumps(now) != pickle.dumps(saved)
 
     def put_back(self) -> None:
         self._put(self._saved)
@@ -159,7 +160,8 @@ class Found:
         """Compare all contents with their copies, because a write through `.data` leaves no other trace."""
         for cell in self._rare:
             cell.put_back()
-        self.drawing += [name for name, own in self._generators.items() if own.has_moved and name not in self.drawing]
+        moved = {name for name, own in self._generators.items() if own.has_moved}
+        self.drawing = sorted({*self.drawing, *moved})
         self._contents.compare()
         self.put_back()
         changed = [where for where, (held, before) in self._opaque.items() if _mark(held) != before]

@@ -29,6 +29,7 @@ from reluscope.preactivations.not_counted import BY_SIGN, FURTHER, LEFT_OUT, NO_
 from reluscope.preactivations.operations import Finding, Operations
 from reluscope.preactivations.probe import Probe, probing_new_threads
 from reluscope.preactivations.site import Site, Visit
+from reluscope.preactivations.transforms import outside, readable
 
 
 @contextmanager
@@ -303,24 +304,36 @@ class Watcher(TorchFunctionMode):
             reason = BY_SIGN if self._choice.leaves_to_signs(name, activation) else LEFT_OUT
             self._note(name, NotCounted(name, operation, reason))
             return
-        if self._is_learning and self._flow is not None and not self._flow.depends(values):
-            self._note(name, NotCounted(name, operation, NO_IMAGES), is_no_layer=True)
-            return
         try:
             with torch._C.DisableTorchFunction(), self._own_work():
-                if finding is not None and self._is_learning and not self._may_hold_images(values):
-                    raise ValueError(f"no axis of its input, of shape {list(values.shape)}, holds the images")
-                axis = self._channel_axis(name, values)
-                self._visit(Site(self._num_visited, name, activation, threshold, axis), values)
+                is_layer = self._visit_one(name, activation, threshold, values, finding)
         except ValueError as error:
             if not self._lists and (finding is None or not self._is_learning):
                 raise
             reason = str(error).removeprefix(f"Layer {name!r}: ")
             self._note(name, NotCounted(name, operation, reason), is_no_layer=True)
             return
+        if not is_layer:
+            self._note(name, NotCounted(name, operation, NO_IMAGES), is_no_layer=True)
+            return
         self._has_hidden |= finding is not None
-        self._axis_of[name] = axis
         self._num_visited += 1
+
+    def _visit_one(
+        self, name: str, activation: Activation, threshold: float, given: Tensor, finding: Finding | None
+    ) -> bool:
+        """Visit a layer, if its input depends on the images; whether it does."""
+        assert self._visit is not None
+        values = readable(name, given)
+        if self._is_learning and self._flow is not None and not self._flow.depends(values):
+            return False
+        if finding is not None and self._is_learning and not self._may_hold_images(values):
+            raise ValueError(f"no axis of its input, of shape {list(values.shape)}, holds the images")
+        axis = self._channel_axis(name, given)
+        with outside():
+            self._visit(Site(self._num_visited, name, activation, threshold, axis), values)
+        self._axis_of[name] = axis
+        return True
 
     def _may_hold_images(self, values: Tensor) -> bool:
         """Whether one of the first two axes may hold the images."""

@@ -11,12 +11,13 @@ from torch import nn
 
 from reluscope import paths, stores
 from reluscope.checkpoint_files import FilesSpec
+from reluscope.checkpoint_files.classes import num_classes
 from reluscope.checkpoint_files.loading import CheckpointFiles
 from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
 from reluscope.counting.layer_list import LayerCounts
 from reluscope.counts import CountsWriter
-from reluscope.data import ImageSet, load
+from reluscope.data import Dataset, ImageSet, load
 from reluscope.imports import in_one_line
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
@@ -58,13 +59,14 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         attributes["files"] = [entry.file for entry in run.spec.files_at(steps)]
     dataset = load(run.spec.data)
     if run.labels:
+        dataset.require_labels()
         attributes["class_names"] = list(dataset.class_names)
     epochs = run.spec.timeline().epoch_of(np.array(steps)).tolist()
     writer = CountsWriter(Path(paths.partial(output)), Path(output), attributes, source=Path(source))
 
     try:
         images = dataset.train.to(device)
-        network = network_of(run.spec.network, images.shape[0], dataset.num_classes)
+        network = network_of(run.spec.network, images.shape[0], _num_classes(run, dataset, steps[0]))
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if "import" in run.spec.network:
             require_forward(run.spec.network["import"], network, images[:2])
@@ -102,6 +104,13 @@ def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int) -> La
             raise
         path = run.spec.network["import"]
         raise ValueError(f"network {path}: a forward pass raised {in_one_line(error)}") from error
+
+
+def _num_classes(run: Run, dataset: Dataset, step: int) -> int:
+    """Those that the checkpoint tells apart: the data may have no labels, or other ones."""
+    if isinstance(run.spec, FilesSpec) and "import" not in run.spec.network:
+        return num_classes(run.spec.files_at([step])[0].file) or dataset.num_classes or 1
+    return dataset.num_classes
 
 
 def _checkpoints(run: Run, shard: str, source: str) -> WeightsStore | CheckpointFiles:
