@@ -125,7 +125,7 @@ def test_the_channel_axis_is_followed(module, function, shape: tuple[int, ...], 
 
 @pytest.mark.parametrize("shape", [(20, 4), (8, 4), (4, 4), (3, 4)])
 def test_sequences_with_images_on_the_second_axis_are_counted_without_labels(shape: tuple[int, int]) -> None:
-    """nn.TransformerEncoder's own order, [tokens, n, features]: the number of tokens may be a multiple of the images."""
+    """nn.TransformerEncoder's own order, [tokens, n, features]; the tokens may be a multiple of the images."""
     torch.manual_seed(6)
     tokens, num_images = shape
     layer = nn.TransformerEncoderLayer(6, 2, 10, activation="relu")

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 _OF_SHAPE_ALONE = ("empty", "zeros", "ones", "full", "rand", "randn", "randint")
-_LEAVING = frozenset([Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__])
+_LEAVING = frozenset(
+    [
+        *(Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.item),
+        *(Tensor.__int__, Tensor.__float__, Tensor.__complex__, Tensor.__index__),
+    ]
+)
 """Methods that take values where no operation is seen."""
 
 
