@@ -218,7 +218,11 @@ NUMBERS = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
     ("first", "second", "message"),
     [
         ([("a", (2, 3))], [("a", (2, 4))], r"Layer 'a': expected 3 channels on axis 1 as in .* has 4 on axis 1; excl"),
-        ([("b", (3, 5, 7))], [], r"Layer 'b': its input, of shape \[3, 5, 7\], does not depend on the images; exclude"),
+        (
+            [("b", (3, 5, 7))],
+            [],
+            r"Layer 'b': its input, of shape \[3, 5, 7\], is the same whatever the images are; exclude",
+        ),
         ([("b", (2,))], [], r"Layer 'b': expected an axis of images and one of channels, but got shape \[2\]"),
         ([], [], r"expected the forward pass to call an activation, as a module or function of torch \(ReLU, .* none"),
         ([("a", (2, 3))], [], r"expected the forward pass to call an activation"),

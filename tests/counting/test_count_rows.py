@@ -206,10 +206,26 @@ def test_a_relu_of_weights_is_no_layer(rows: int) -> None:
             return torch.relu(F.linear(x, self.relu(self.weight)))
 
     with pytest.raises(
-        ValueError, match=rf"^Layer 'relu': its input, of shape \[{rows}, 6\], does not depend on the im"
+        ValueError, match=rf"^Layer 'relu': its input, of shape \[{rows}, 6\], is the same whatever the im"
     ):
         count_patterns(Positive(), torch.randn(14, 6), 6)
     (counts,) = count_patterns(Positive(), torch.randn(14, 6), 6, exclude="relu")
+    assert counts.num_positions == 14
+
+
+def test_all_layers_of_weights_are_named_at_once() -> None:
+    class Positive(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = (nn.Sequential(nn.Embedding(5, 6), nn.ReLU()) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            index = torch.arange(5)
+            return torch.relu(x @ (self.one(index) + self.two(index)).t())
+
+    with pytest.raises(ValueError, match=r"are; so are those of 'two\.1'; exclude them$"):
+        count_patterns(Positive(), torch.randn(14, 6), 6)
+    (counts,) = count_patterns(Positive(), torch.randn(14, 6), 6, exclude=["one.1", "two.1"])
     assert counts.num_positions == 14
 
 

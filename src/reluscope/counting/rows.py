@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reluscope.counting.layout import layouts
 from reluscope.preactivations import Site, Visit
+from reluscope.preactivations.warned import listed
 
 FEW = 4
 """Images that such a pass takes; of fewer than three an order tells too little."""
@@ -47,9 +48,9 @@ def image_axes(run: _Run, batch: Tensor) -> Mapping[str, frozenset[int]] | None:
             break
     else:
         return None
-    for name in first:
-        if all(name in other and torch.equal(first[name][1], other[name][1]) for other in others):
-            _require_dependence(run, images, first, name)
+    same = [name for name in first if all(_is_same(name, first, other) for other in others)]
+    if same:
+        _require_dependence(run, images, first, same)
     return {name: _axes(*of_layer, [other.get(name) for other in others]) for name, of_layer in first.items()}
 
 
@@ -108,16 +109,23 @@ def _rows(values: Tensor, axis: int) -> Tensor:
     return values.movedim(axis, 0).reshape(FEW, values.shape[axis] // FEW, -1).float().nan_to_num()
 
 
-def _require_dependence(run: _Run, images: Tensor, seen: _Seen, name: str) -> None:
-    """Refuse a layer that is the same in any order of the images, if it is so for other images too."""
+def _is_same(name: str, one: _Seen, other: _Seen) -> bool:
+    return name in other and torch.equal(one[name][1], other[name][1])
+
+
+def _require_dependence(run: _Run, images: Tensor, seen: _Seen, names: list[str]) -> None:
+    """Refuse layers that are the same in any order of the images, if they are so for other images too."""
     others = images.flip(0).roll(1, -1) if images.ndim > 1 else images.flip(0)
     if images.is_floating_point():
         others = others * 0.5 + 0.25
     try:
-        again = _seen(run, others).get(name)
+        again = _seen(run, others)
     except Exception:
         return
-    if again is not None and torch.equal(again[1], seen[name][1]):
+    if same := [name for name in names if _is_same(name, seen, again)]:
+        shape = list(seen[same[0]][1].shape)
+        more = f"; so are those of {listed(same[1:])}" if same[1:] else ""
         raise ValueError(
-            f"Layer {name!r}: its input, of shape {list(again[1].shape)}, does not depend on the images; exclude it"
+            f"Layer {same[0]!r}: its input, of shape {shape}, is the same whatever the images are{more}; exclude "
+            f"{'them' if more else 'it'}"
         )

@@ -59,6 +59,17 @@ class _Mapped:
             self._kind.update(held, saved)
 
 
+class _Empty:
+    """Dicts that held nothing, as most of a module's hooks do."""
+
+    def __init__(self, held: Sequence[dict[Any, Any]]) -> None:
+        self._held = held
+
+    def put_back(self) -> None:
+        for each in self._held:
+            each.clear()
+
+
 class _Listed:
     """A list or deque."""
 
@@ -216,7 +227,9 @@ class Found:
         if isinstance(held, nn.Module):
             attributes = vars(held)
             self._cells.append(_Mapped(attributes))
-            return [(f"{where}.{name}", value) for name, value in attributes.items()]
+            empty = {name: value for name, value in attributes.items() if "_hooks" in name and value == {}}
+            self._rare.append(_Empty(list(empty.values())))
+            return [(f"{where}.{name}", value) for name, value in attributes.items() if name not in empty]
         return self._take_object(where, held)
 
     def _take_tensor(self, where: str, held: Tensor) -> Iterable[tuple[str, object]]:
