@@ -11,6 +11,8 @@ import zarr
 
 from reluscope import build_network, cli, count_patterns, open_counts
 
+pytestmark = pytest.mark.filterwarnings("default::reluscope.preactivations.warned.CountingWarning")  # of the GELU
+
 NETWORK = """
 from torch import nn
 
@@ -153,3 +155,52 @@ def test_a_network_of_ours_is_counted_whatever_labels_the_images_have(folder: Pa
         np.testing.assert_array_equal(store.at(0, layer).counts, expected.counts)
     assert cli.main([*ours, "--labels", "true", "--output", "classes.zarr", "saved/ours_7.pt"]) == 2
     assert not Path("classes.zarr").exists()
+
+
+LINE = (
+    "'5 (GELU)': it is not piecewise linear; signs=True (--signs, layers: {signs: true}) counts the sign of its input"
+)
+
+
+def test_what_is_not_counted_is_told_in_one_line_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*COUNT, "--output", "a.zarr", "saved"]) == 0
+    printed = capsys.readouterr().err
+    assert [line for line in printed.splitlines() if "not counted" in line] == [
+        f"reluscope count: 1 of 2 activations are not counted ({LINE}); reluscope.layers lists them all, and exclude "
+        "silences what it names"
+    ]
+    reason = LINE.partition(": ")[2]
+    assert open_counts("a.zarr").not_counted == [{"name": "5", "operation": "GELU", "reason": reason}]
+    assert cli.main(["info", "a.zarr"]) == 0
+    assert f"  not counted: 5 (GELU): {reason}" in capsys.readouterr().out
+    assert cli.main([*COUNT, "--exclude", "5", "--output", "b.zarr", "saved"]) == 0
+    assert "not counted" not in capsys.readouterr().err
+    assert open_counts("b.zarr").not_counted == []
+
+
+@pytest.mark.parametrize("command", [["layers"], ["count", "--list"]])
+def test_layers_are_listed_without_checkpoints(
+    command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command, *COUNT[1:]]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "counted: 1",
+        "  2: input of ReLU > 0, 5 channels, 4 x 4 positions",
+        "not counted: 1",
+        f"  {LINE.replace(chr(39), '')}",
+    ]
+    assert cli.main([*command, *COUNT[1:], "--signs", "--exclude", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "counted: 1",
+        "  5: sign of the input of GELU, 3 channels, 1 x 1 positions",
+        "not counted: 1",
+        "  2 (ReLU): include or exclude leave it out",
+    ]
+    assert cli.main([*command, *COUNT[1:], "--exclude", "no"]) == 2
+    assert "exclude: 'no' matches no layer; there are 2; with signs=True also 5 (GELU)" in capsys.readouterr().err
+
+
+def test_a_count_needs_checkpoints_and_a_store(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, missing in (([], "CHECKPOINTS"), (["saved"], "--output")):
+        assert cli.main([*COUNT, *given]) == 2
+        assert capsys.readouterr().err == f"reluscope count: the following arguments are required: {missing}\n"
