@@ -130,7 +130,7 @@ class PatternCounts:
         counts: how often each occurs, at least 1. int64, shape [distinct].
         num_channels: channels of the layer.
         height, width: positions of one image; 1 and 1 where the pre-activation is [n, features], tokens and 1 where it
-            is a sequence.
+            is a sequence; 0 and 0 where positions do not lie image by image, or are not as many for each.
         channel_axis: the axis of the pre-activation that held the channels, from 0.
         bit: what it means that a bit is 1, in words: ``"input of ReLU > 0"``, ``"sign of the input of GELU"``.
         classes: how often each occurs in each class, where labels were counted and these counts asked for; else None.
@@ -158,7 +158,7 @@ class PatternCounts:
 
     @property
     def num_positions(self) -> int:
-        """Positions counted: images x height x width, the sum of the counts."""
+        """Positions counted: the sum of the counts; images x height x width where these are known."""
         return int(self.narrow_counts.sum(dtype=np.int64))
 
     @property
