@@ -153,3 +153,23 @@ def test_a_network_of_ours_is_counted_whatever_labels_the_images_have(folder: Pa
         np.testing.assert_array_equal(store.at(0, layer).counts, expected.counts)
     assert cli.main([*ours, "--labels", "true", "--output", "classes.zarr", "saved/ours_7.pt"]) == 2
     assert not Path("classes.zarr").exists()
+
+
+@pytest.mark.filterwarnings("always::reluscope.preactivations.warned.CountingWarning")
+def test_what_a_count_says_is_a_line_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = (
+        "import torch\nfrom torch import nn\nclass Drops(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(36, 2), nn.ReLU())\n"
+        "    def forward(self, x):\n        return super().forward(torch.dropout(x, 0.5, True))\n"
+    )
+    (folder / "drops_network.py").write_text(network)
+    torch.manual_seed(0)
+    for step in (1, 2):
+        torch.save(build_network("drops_network:Drops").state_dict(), f"saved/drops_{step}.pt")
+    drops = ["count", "--network", "drops_network:Drops", "--data", "images.npz", "--output", "drops.zarr"]
+    assert cli.main([*drops, "saved/drops_1.pt", "saved/drops_2.pt"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "draws" in line]
+    assert said == [
+        "reluscope count: the forward pass draws random numbers, in 'Drops': the counts are those of one draw, and "
+        "others of another"
+    ]
