@@ -69,10 +69,12 @@ def class_dtype(num_classes: int) -> np.dtype:
 
 
 def entropy_of(counts: NDArray[np.integer]) -> float:
-    """Entropy in bits of what occurs so often; a probability is a count, at least 1, over the sum of all."""
+    """Entropy in bits of what occurs so often; a probability is a count, at least 1, over their sum; NaN of none."""
     # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
     # Most counts are small, and few differ: equal ones are taken together.
     total = int(counts.sum(dtype=np.int64))
+    if total == 0:
+        return float("nan")
     times = np.zeros(_SMALL_COUNT, np.int64)
     for start in range(0, len(counts), _AT_ONCE):
         part = np.minimum(counts[start : start + _AT_ONCE].astype(np.int64), _SMALL_COUNT)
@@ -175,7 +177,7 @@ class PatternCounts:
     @property
     def largest_count(self) -> int:
         """How often the most frequent pattern occurs."""
-        return int(self.narrow_counts.max())
+        return int(self.narrow_counts.max(initial=0))
 
     @property
     def entropy(self) -> float:
