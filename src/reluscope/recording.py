@@ -37,8 +37,8 @@ class PatternRecorder:
     The store bears its name only when the recording is closed. Until then it lies in ``counts.partial``, is saved every
     minute, and goes on when a recorder is made for the same path; so it does where an exception left the context.
 
-    Recording changes nothing of the training: no parameter, gradient, buffer, mode or hook, and none of the random
-    states of torch, NumPy and Python. Autocast is off while it counts.
+    Recording changes nothing of the training: no parameter, gradient, buffer, mode or hook, nothing that modules hold
+    in attributes, and none of the random states of torch, NumPy and Python. Autocast is off while it counts.
 
     Args:
         network: any module that `count_patterns` takes; where it is wrapped (DistributedDataParallel), what is inside.

@@ -204,3 +204,23 @@ def test_a_count_needs_checkpoints_and_a_store(folder: Path, capsys: pytest.Capt
     for given, missing in (([], "CHECKPOINTS"), (["saved"], "--output")):
         assert cli.main([*COUNT, *given]) == 2
         assert capsys.readouterr().err == f"reluscope count: the following arguments are required: {missing}\n"
+
+
+@pytest.mark.filterwarnings("always::reluscope.preactivations.warned.CountingWarning")
+def test_what_a_count_says_is_a_line_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = (
+        "import torch\nfrom torch import nn\nclass Drops(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(36, 2), nn.ReLU())\n"
+        "    def forward(self, x):\n        return super().forward(torch.dropout(x, 0.5, True))\n"
+    )
+    (folder / "drops_network.py").write_text(network)
+    torch.manual_seed(0)
+    for step in (1, 2):
+        torch.save(build_network("drops_network:Drops").state_dict(), f"saved/drops_{step}.pt")
+    drops = ["count", "--network", "drops_network:Drops", "--data", "images.npz", "--output", "drops.zarr"]
+    assert cli.main([*drops, "saved/drops_1.pt", "saved/drops_2.pt"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "draws" in line]
+    assert said == [
+        "reluscope count: the forward pass draws random numbers, in 'Drops': the counts are those of one draw, and "
+        "others of another"
+    ]

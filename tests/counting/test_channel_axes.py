@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -53,18 +53,24 @@ def test_channels_are_found_first_and_last_in_one_network() -> None:
     assert_agree(only_relu, relu)
 
 
-class Then(nn.Module):
-    """A module, then some function, then ReLU; what ReLU is given is kept, with the class: an instance is put back."""
+GIVEN: list[Tensor] = []  # not in the network: what it holds is put back
 
-    given: Tensor
+
+@pytest.fixture(autouse=True)
+def _nothing_given() -> None:
+    GIVEN.clear()
+
+
+class Then(nn.Module):
+    """A module, then some function, then ReLU; what ReLU is given is kept."""
 
     def __init__(self, module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.module, self.function, self.relu = module, function, nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        type(self).given = self.function(self.module(x))
-        return self.relu(self.given)
+        GIVEN.append(self.function(self.module(x)))
+        return self.relu(GIVEN[-1])
 
 
 @pytest.mark.parametrize(
@@ -119,8 +125,8 @@ def test_the_channel_axis_is_followed(module, function, shape: tuple[int, ...], 
     network = Then(module, function)
     (layer,) = count_patterns(network, torch.randn(shape))
     assert layer.channel_axis == axis
-    assert layer.height * layer.width * shape[0] * layer.num_channels == network.given.numel()
-    assert_counts(layer, bits_of(network.given, axis))
+    assert layer.height * layer.width * shape[0] * layer.num_channels == GIVEN[0].numel()
+    assert_counts(layer, bits_of(GIVEN[0], axis))
 
 
 @pytest.mark.parametrize("shape", [(20, 4), (8, 4), (4, 4), (3, 4)])
@@ -153,9 +159,9 @@ def test_an_axis_that_cannot_be_told_must_be_given() -> None:
             continue
         (layer,) = count_patterns(network, images, channel_axis=channel_axis)
         assert layer.channel_axis == axis
-        assert_counts(layer, bits_of(network.given, axis))
+        assert_counts(layer, bits_of(GIVEN[0], axis))
     (layer,) = count_patterns(network, images, channel_axis=2)
-    assert_counts(layer, bits_of(network.given, 2))
+    assert_counts(layer, bits_of(GIVEN[0], 2))
     with pytest.raises(ValueError, match=r"channel_axis: expected an axis of layer 'relu', .* but got 4$"):
         count_patterns(network, images, channel_axis=4)
     summed = Then(nn.Conv1d(3, 5, 1), lambda x: torch.tensordot(x, torch.ones(6, 7), ([2], [0])))
@@ -167,20 +173,18 @@ def test_windows_folded_into_the_images_are_positions() -> None:
     """[n, 4, 4, channels] as n * 4 windows of 4 tokens."""
 
     class Windows(nn.Module):
-        given: ClassVar[list[Tensor]] = []  # of the pass that counts, and of those after it
-
         def __init__(self) -> None:
             super().__init__()
             self.linear = nn.Linear(3, 5)
 
         def forward(self, x: Tensor) -> Tensor:
             x = x.unflatten(1, (2, 2)).unflatten(3, (2, 2)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
-            self.given.append(self.linear(x))
-            return torch.relu(self.given[-1])
+            GIVEN.append(self.linear(x))
+            return torch.relu(GIVEN[-1])
 
     torch.manual_seed(5)
     network = Windows()
     (layer,) = count_patterns(network, torch.randn(3, 4, 4, 3))
-    assert network.given[0].shape == (12, 4, 5)
+    assert GIVEN[0].shape == (12, 4, 5)
     assert (layer.height, layer.width, layer.num_positions) == (4, 4, 48)
-    assert_counts(layer, bits_of(network.given[0], 2))
+    assert_counts(layer, bits_of(GIVEN[0], 2))

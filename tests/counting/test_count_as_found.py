@@ -300,3 +300,13 @@ def test_random_numbers_are_told_with_the_modules_that_draw_them(change: Any, na
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is drawn in counting mode
         count_patterns(nn.Sequential(nn.Dropout(), nn.RReLU()), images, 4)
+
+
+def test_more_objects_than_are_looked_at_are_told() -> None:
+    network = Part(lambda part, x: part.linear(x), much=[[i] for i in range(30_000)])
+    with pytest.warns(CountingWarning, match="^the network's attributes lead to more than 20,000 objects: what a for"):
+        count_patterns(network, torch.randn(8, 6), 4)
+    deep = nn.Sequential(*(nn.Linear(6, 6) for _ in range(3_000)), nn.ReLU())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        count_patterns(deep, torch.randn(2, 6))

@@ -48,13 +48,15 @@ ORDERS: dict[str, tuple[Callable[[Tensor], Tensor], bool]] = {  # and whether ro
     "each twice": (lambda x: x.repeat_interleave(2, 0), True),
     "windows": (windows, True),
     "in pairs": (lambda x: torch.stack([x, x.flip(3)], 1).flatten(0, 1), True),
-    "siamese": (lambda x: torch.cat([x, x.flip(3)]), False),
-    "two crops": (lambda x: torch.cat([x[..., :5], x[..., 3:]]), False),
+    "siamese": (lambda x: torch.cat([x, x.flip(3)]), True),
+    "two crops": (lambda x: torch.cat([x[..., :5], x[..., 3:]]), True),
+    "siamese, with the next": (lambda x: torch.cat([x, x.roll(1, 0)]), False),
     "with their neighbours": (lambda x: torch.cat([x, x.roll(1, 0)], 3), False),
     "rolled": (lambda x: x.roll(1, 0), False),
     "turned round": (lambda x: x.flip(0), False),
     "first two exchanged": (lambda x: torch.cat([x[:2].flip(0), x[2:]]), False),
     "by expert": (by_expert, False),
+    "with twins": (lambda x: torch.cat([x, x.flip(0)]), False),
     "shuffled": (lambda x: x[torch.randperm(len(x))], False),
 }
 
@@ -67,6 +69,13 @@ def keys_of(rows: Tensor) -> Counter[int]:
 
 def as_counter(counts: PatternCounts) -> Counter[int]:
     return Counter(dict(zip(counts.keys.tolist(), counts.counts.tolist(), strict=True)))
+
+
+def _by_image(rows: Tensor, num_images: int, one_view_after_the_other: bool) -> Tensor:
+    """[images, rows of an image, channels, height, width]."""
+    if one_view_after_the_other:
+        return rows.unflatten(0, (-1, num_images)).transpose(0, 1)
+    return rows.unflatten(0, (num_images, -1))
 
 
 @pytest.mark.filterwarnings("ignore::reluscope.preactivations.warned.CountingWarning")
@@ -92,14 +101,14 @@ def test_classes_are_counted_where_rows_lie_image_by_image(order: str, black: bo
     (by_class,) = count_patterns(network, images, 6, labels=labels)
     for label in range(3):
         rows = [
-            batch.unflatten(0, (len(part), -1))[part == label].flatten(0, 1)
+            _by_image(batch, len(part), order in ("siamese", "two crops"))[part == label].flatten(0, 1)
             for batch, part in zip(batches, labels.split(6), strict=True)
         ]
         assert as_counter(by_class.of_class(label)) == keys_of(torch.cat(rows))
     assert by_class.height * by_class.width * len(images) == by_class.num_positions
 
 
-@pytest.mark.parametrize(("order", "height"), [("windows", 16), ("as they are", 8), ("siamese", 0)])
+@pytest.mark.parametrize(("order", "height"), [("windows", 16), ("as they are", 8), ("siamese", 16), ("with twins", 0)])
 def test_height_and_width_are_those_of_an_image_or_not_given(order: str, height: int) -> None:
     network = Shared(ORDERS[order][0])
     with warnings.catch_warnings(record=True) as caught:

@@ -48,8 +48,11 @@ def count_patterns(
     """Counts the patterns that each layer of `network` shows over all images.
 
     The batches are images[0:batch_size] and so on in order, the last one as short as it comes. Batch-norm normalises
-    each by its own statistics, so the batch partition is part of the result (Hartmann et al. 2021, section 3); the
-    network is left exactly as found. Counts are exact; so are keys up to 64 channels (`reluscope.patterns`).
+    each by its own statistics, so the batch partition is part of the result (Hartmann et al. 2021, section 3). Counts
+    are exact; so are keys up to 64 channels (`reluscope.patterns`).
+
+    Each batch meets the network as it was found, and so is the network left: what a forward pass changes of parameters,
+    buffers and whatever its modules' attributes hold is put back before the next. Images are copied batch by batch.
 
     Memory: what one forward pass takes, `buffer_bytes`, and up to about 40 bytes for each distinct pattern on the CPU
     (a key takes 2, 4 or 8, its count 4, and while two sorted runs are merged both and their union are there).
@@ -61,7 +64,7 @@ def count_patterns(
             Batches move to the network's device; dtype and memory format stay.
         batch_size: images in a batch.
         include, exclude: names of layers, or patterns of names (`*`, `?`, `[ab]`): those are counted that match one of
-            `include` and none of `exclude`. A layer left out may change from batch to batch.
+            `include` and none of `exclude`.
         channel_axis: the axis of a pre-activation that holds its channels, for all layers or by pattern of names. Where
             it is not given it is found: axis 1 after convolutions and of images, the last after linear layers and of
             sequences [n, tokens, features].
@@ -79,12 +82,20 @@ def count_patterns(
         progress: show a bar over the batches, if standard error is a terminal.
 
     Returns:
-        One PatternCounts a layer, in forward order; and `not_counted`.
+        One PatternCounts a layer, in forward order, and `not_counted`: what has the shape of an activation and is in no
+        layer, with the reasons. A layer is counted at the positions that it has, also where these do not lie image by
+        image or batches have other numbers of them, as of experts: then its height and width are 0.
+
+    Warns:
+        CountingWarning: one line each. Activations are not counted; the forward pass draws random numbers, or changes
+            what cannot be put back; or heights and widths are not known.
 
     Raises:
         ValueError: no images, no activation, an unknown engine, a pattern that matches no layer, a pre-activation whose
-            axes cannot be told, batches that reach different layers, or labels that are not one class an image.
-        TypeError: a size or a label is not an integer, or a batch is not a tensor.
+            axes cannot be told or that does not depend on the images, a layer that has other channels in another batch,
+            a network without content, a single image in a batch-norm; or labels that are not one class an image, or
+            where it cannot be shown which positions are whose.
+        TypeError: the network is no module, a size or a label is not an integer, or a batch is not a tensor.
     """
     require_positive(batch_size=batch_size, batches_at_once=batches_at_once, buffer_bytes=buffer_bytes)
     require_network(network)

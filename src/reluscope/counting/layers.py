@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reluscope.counting.engines import Counter
-from reluscope.counting.layout import UNKNOWN, Layout, for_engine, layouts
+from reluscope.counting.layout import UNKNOWN, Layout, for_engine, image_by_image, layouts
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.patterns import PatternCounts, entropy_of
 from reluscope.preactivations import Site
@@ -117,9 +117,10 @@ class Layers:
             )
         else:
             layer.agree(found)
-        axis = min(layer.layouts or found, default=0)
+        axis = next(iter(layer.layouts or found), 0)
         if self.labels is not None:
             self._require_images(layer, shape, num_images)
+            preactivation = image_by_image(preactivation, axis, num_images)
         layer.counter.add(for_engine(site, preactivation, axis), self.labels)
         self._reached.append(site.name)
 

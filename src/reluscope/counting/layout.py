@@ -28,7 +28,8 @@ def layouts(shape: torch.Size, channel_axis: int, num_images: int) -> dict[int, 
     """The axes that may be that of the images, and the layout if it is.
 
     Images stand on the first axis, several rows each where windows of an image, or frames, were folded into it; or on
-    the second of a sequence [tokens, n, features]. There may be no such axis, or two.
+    the second of a sequence [tokens, n, features]. There may be no such axis, or two. Where an image has several rows,
+    these may also be the first of all images, then the second of all, as two views that were put together: `~axis`.
 
     Height and width are 1 for plain features; the tokens of a sequence are the height. Rows of an image that are folded
     into the axis of images come first. Of more than two axes of positions the last is the width.
@@ -37,7 +38,15 @@ def layouts(shape: torch.Size, channel_axis: int, num_images: int) -> dict[int, 
     axes = [first] if first < len(shape) and shape[first] >= num_images and shape[first] % num_images == 0 else []
     if _is_sequence(shape, channel_axis) and shape[1] == num_images:
         axes.append(1)
-    return {axis: _layout(shape, channel_axis, num_images, axis) for axis in axes}
+    found = {axis: _layout(shape, channel_axis, num_images, axis) for axis in axes}
+    return found | {~axis: layout for axis, layout in found.items() if layout.rows > 1}
+
+
+def image_by_image(values: Tensor, axis: int, num_images: int) -> Tensor:
+    """The same with all rows of an image next to each other on `axis`, one of `layouts`."""
+    if axis >= 0:
+        return values
+    return values.unflatten(~axis, (-1, num_images)).transpose(~axis, ~axis + 1).flatten(~axis, ~axis + 1)
 
 
 def _layout(shape: torch.Size, channel_axis: int, num_images: int, image_axis: int) -> Layout:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from reluscope.counting.layout import layouts
+from reluscope.counting.layout import image_by_image, layouts
 from reluscope.preactivations import Site, Visit
 from reluscope.preactivations.warned import listed
 
@@ -86,7 +86,8 @@ def _told_apart(batch: Tensor) -> Tensor:
 
 def _axes(site: Site, values: Tensor, others: list[tuple[Site, Tensor] | None]) -> frozenset[int]:
     found = layouts(values.shape, site.channel_axis, FEW)
-    return frozenset(axis for axis in found if all(map(partial(_follows, values, axis), others, _ORDERS)))
+    shown = {axis for axis in found if all(map(partial(_follows, values, axis), others, _ORDERS))}
+    return frozenset(axis for axis in shown if ~axis not in shown or axis >= 0)  # both where all rows are the same
 
 
 def _follows(values: Tensor, axis: int, other: tuple[Site, Tensor] | None, order: list[int]) -> bool:
@@ -106,7 +107,8 @@ def _follows(values: Tensor, axis: int, other: tuple[Site, Tensor] | None, order
 
 def _rows(values: Tensor, axis: int) -> Tensor:
     """[images, rows of an image, all that a row holds], float32."""
-    return values.movedim(axis, 0).reshape(FEW, values.shape[axis] // FEW, -1).float().nan_to_num()
+    rows = image_by_image(values, axis, FEW).movedim(axis if axis >= 0 else ~axis, 0)
+    return rows.reshape(FEW, len(rows) // FEW, -1).float().nan_to_num()
 
 
 def _is_same(name: str, one: _Seen, other: _Seen) -> bool:

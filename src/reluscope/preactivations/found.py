@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from reluscope.preactivations.tensor_contents import Contents, TensorCell
 from reluscope.preactivations.warned import listed, tell
 
-_MOST_CELLS = 100_000  # of objects that are not modules: who holds more holds something else than a network's state
+_MOST_CELLS = 20_000  # of objects that are not modules: who holds more holds something else than a network's state
 
 _CONSTANT = (
     *(type(None), bool, int, float, complex, str, bytes, type, enum.Enum, np.generic, np.dtype),
@@ -31,10 +31,13 @@ _CONSTANT = (
 _FOREIGN = frozenset(
     [
         *("asyncio", "concurrent", "functools", "io", "logging", "multiprocessing", "queue", "socket", "threading"),
-        *("torch", "tqdm", "weakref"),
+        *("lightning", "lightning_fabric", "pytorch_lightning", "torch", "tqdm", "weakref"),
     ]
 )
 """Packages whose objects hold something else than a network's state."""
+
+_OUTSIDE = (torch.utils.data.Dataset, torch.utils.data.DataLoader, torch.optim.Optimizer)
+"""What a module may know of its training, and no forward pass changes."""
 
 
 class _Cell(Protocol):
@@ -152,6 +155,7 @@ class Found:
         self._generators: dict[str, _State] = {}
         self._opaque: dict[str, tuple[object, object]] = {}  # where it is: what, and how it was
         self._contents = Contents()
+        self._is_partial = False
         self._walk(network)
         self._contents.copy()
         self.unknown: list[str] = []
@@ -179,7 +183,12 @@ class Found:
         self.unknown += [where for where in changed if where not in self.unknown]
 
     def tell_unknown(self) -> None:
-        """Name what changed and cannot be put back, if anything did."""
+        """Name what changed and cannot be put back, if anything did; say so where not all was looked at."""
+        if self._is_partial:
+            tell(
+                f"the network's attributes lead to more than {_MOST_CELLS:,} objects: what a forward pass changes of "
+                "others stays changed"
+            )
         if self.unknown:
             kinds = [f"{where} ({type(self._opaque[where][0]).__name__})" for where in self.unknown]
             tell(
@@ -195,6 +204,7 @@ class Found:
         self.look_closely()
 
     def _walk(self, network: nn.Module) -> None:
+        most = _MOST_CELLS + 4 * sum(1 for _ in network.modules())  # the dicts of a module are its own
         seen: dict[int, object] = {}  # holding what was met, so that no id is given twice
         waiting: list[tuple[str, object]] = [(name, module) for name, module in network.named_modules()][::-1]
         while waiting:
@@ -202,7 +212,8 @@ class Found:
             if isinstance(held, _CONSTANT) or id(held) in seen:
                 continue
             seen[id(held)] = held
-            if not isinstance(held, nn.Module) and len(self._cells) + len(self._tensors) > _MOST_CELLS:
+            if not isinstance(held, nn.Module | nn.Parameter) and len(self._cells) + len(self._tensors) > most:
+                self._is_partial = True
                 continue
             waiting.extend(self._take(where, held))
 
@@ -241,7 +252,7 @@ class Found:
 
     def _take_object(self, where: str, held: Any) -> Iterable[tuple[str, object]]:
         kind = type(held)
-        if kind.__module__.partition(".")[0] in _FOREIGN:
+        if kind.__module__.partition(".")[0] in _FOREIGN or isinstance(held, _OUTSIDE):
             return []
         if isinstance(getattr(held, "__dict__", None), dict):
             self._cells.append(_Mapped(vars(held)))

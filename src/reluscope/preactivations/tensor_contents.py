@@ -23,13 +23,17 @@ class Content:
     def __init__(self, where: str, storage: torch.UntypedStorage) -> None:
         self.where, self._storage, self.nbytes = where, storage, storage.nbytes()
         self.copy: Tensor | None = None
+        self._view: Tensor | None = None
 
     @property
     def bytes(self) -> Tensor:
         """A view; writing to it leaves the version counters of tensors alone.  uint8, shape [nbytes]."""
-        if self._storage.nbytes() != self.nbytes:
-            self._storage.resize_(self.nbytes)
-        return torch.empty(0, dtype=torch.uint8, device=self._storage.device).set_(self._storage)  # type: ignore[call-overload, no-any-return]
+        if self._view is None or self._storage.nbytes() != self.nbytes:
+            if self._storage.nbytes() != self.nbytes:
+                self._storage.resize_(self.nbytes)
+            empty = torch.empty(0, dtype=torch.uint8, device=self._storage.device)
+            self._view = empty.set_(self._storage)  # type: ignore[call-overload]
+        return self._view  # type: ignore[return-value]
 
     def keep(self) -> None:
         """Make a copy, if there is none yet."""
