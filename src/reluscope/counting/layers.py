@@ -125,7 +125,7 @@ class Layers:
         self._reached.append(site.name)
 
     def _proven(self, name: str, found: dict[int, Layout]) -> dict[int, Layout]:
-        if self.proven is None:
+        if self.proven is None or (self.labels is None and name not in self.proven):
             return found
         return {axis: layout for axis, layout in found.items() if axis in self.proven.get(name, ())}
 
@@ -165,9 +165,10 @@ class Layers:
         return all(layer.is_plain for layer in self._layers)
 
     def prove(self, proven: Mapping[str, frozenset[int]]) -> None:
-        """Take only what is proven of what the first batch seemed to say."""
-        self.proven = proven
-        for layer in self._layers:
+        """Take only what is proven of what batches seemed to say, where that is in doubt."""
+        doubtful = [layer for layer in self._layers if not layer.is_plain]
+        self.proven = {layer.site.name: proven.get(layer.site.name, frozenset()) for layer in doubtful}
+        for layer in doubtful:
             layer.layouts = self._proven(layer.site.name, layer.layouts)
             layer.varies |= not layer.layouts
 
