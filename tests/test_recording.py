@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from reluscope import PatternRecorder, count_patterns, open_counts, stores
 from reluscope.counts import writer as writer_module
+from reluscope.preactivations.warned import CountingWarning
 
 STEPS = (0, 1, 2, 5, 8)
 
@@ -360,3 +361,29 @@ def test_recording_nothing_and_bad_names_are_errors(tmp_path: Path, monkeypatch:
     with pytest.raises(stores.StoreError, match="another process is counting here"):
         PatternRecorder(network_of(), images_of(), tmp_path / "d.zarr")
     recorder.close(finish=False)
+
+
+def test_what_is_not_counted_is_told_and_kept(tmp_path: Path) -> None:
+    """Also beside a store of which it is not known, as those that were made earlier."""
+    network, images = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.GELU(), nn.Tanh()), torch.randn(9, 4)
+    with PatternRecorder(network, images, tmp_path / "a.zarr") as recorder:
+        for step in (0, 1):
+            with pytest.warns(CountingWarning, match="^2 of 3 activations are not counted"):
+                recorder.record(step)
+    kept = open_counts(tmp_path / "a.zarr").not_counted
+    assert kept is not None
+    assert [(one["name"], one["operation"]) for one in kept] == [("2", "GELU"), ("3.tanh", "tanh")]
+    with PatternRecorder(network, images, tmp_path / "b.zarr", exclude=["2", "3.tanh"]) as recorder:
+        recorder.record(2)
+    assert open_counts(tmp_path / "b.zarr").not_counted == []
+    described = tmp_path / "b.zarr" / "zarr.json"
+    metadata = json.loads(described.read_text())
+    del metadata["attributes"]["not_counted"]
+    metadata["attributes"]["layers"] = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())["attributes"][
+        "layers"
+    ]
+    described.write_text(json.dumps(metadata))
+    assert open_counts(tmp_path / "b.zarr").not_counted is None
+    both = open_counts(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    assert both.not_counted is None
+    assert both.steps.tolist() == [0, 1, 2]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reluscope import measures as measures
     from reluscope.checkpoints import open_weights as open_weights
     from reluscope.counting import count_patterns as count_patterns
+    from reluscope.counting.layer_list import layers as layers
     from reluscope.counts import open_counts as open_counts
     from reluscope.networks import build_network as build_network
     from reluscope.patterns import PatternCounts as PatternCounts
@@ -25,6 +26,7 @@ _HOME = {
     "PatternRecorder": "reluscope.recording",
     "build_network": "reluscope.networks",
     "count_patterns": "reluscope.counting",
+    "layers": "reluscope.counting.layer_list",
     "open_counts": "reluscope.counts",
     "open_weights": "reluscope.checkpoints",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "PatternRecorder",
     "build_network",
     "count_patterns",
+    "layers",
     "measures",
     "open_counts",
     "open_weights",

@@ -1,9 +1,14 @@
-"""What was probably meant: the one way in which this package answers a name that it does not know."""
+"""How this package speaks of what it does not know, and how jobs and commands show its warnings."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = str(Path(__file__).parent)
 
 _FEW = 8  # names that are read at a glance
 
@@ -37,3 +42,18 @@ def require_known(key: str, given: object, allowed: Iterable[object]) -> None:
     names = list(allowed)
     if given not in names:
         raise ValueError(f"{key}: unknown {given!r}{did_you_mean(given, names)}")
+
+
+def warnings_as_lines(show: Callable[[str], object]) -> None:
+    """From now on the warnings of this package are their lines alone, each once, and `show` takes them."""
+    usual, said = warnings.showwarning, set[str]()
+
+    def show_line(message: Warning | str, category: type[Warning], filename: str, *others: Any, **named: Any) -> None:
+        line = " ".join(str(message).split())
+        if category.__module__.partition(".")[0] != "reluscope" and not filename.startswith(_PACKAGE):
+            usual(message, category, filename, *others, **named)
+        elif line not in said:
+            said.add(line)
+            show(line)
+
+    warnings.showwarning = show_line

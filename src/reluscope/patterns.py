@@ -70,10 +70,12 @@ def class_dtype(num_classes: int) -> np.dtype:
 
 
 def entropy_of(counts: NDArray[np.integer]) -> float:
-    """Entropy in bits of what occurs so often; a probability is a count, at least 1, over the sum of all."""
+    """Entropy in bits of what occurs so often; a probability is a count, at least 1, over their sum; NaN of none."""
     # log2(1 / p) rather than -log2(p): every term is positive, and one single pattern gives 0.0, not -0.0.
     # Most counts are small, and few differ: equal ones are taken together.
     total = int(counts.sum(dtype=np.int64))
+    if total == 0:
+        return float("nan")
     times = np.zeros(_SMALL_COUNT, np.int64)
     for start in range(0, len(counts), _AT_ONCE):
         part = np.minimum(counts[start : start + _AT_ONCE].astype(np.int64), _SMALL_COUNT)
@@ -131,7 +133,7 @@ class PatternCounts:
         counts: how often each occurs, at least 1. int64, shape [distinct].
         num_channels: channels of the layer.
         height, width: positions of one image; 1 and 1 where the pre-activation is [n, features], tokens and 1 where it
-            is a sequence.
+            is a sequence; 0 and 0 where positions do not lie image by image, or are not as many for each.
         channel_axis: the axis of the pre-activation that held the channels, from 0.
         bit: what it means that a bit is 1, in words: ``"input of ReLU > 0"``, ``"sign of the input of GELU"``.
         classes: how often each occurs in each class, where labels were counted and these counts asked for; else None.
@@ -162,7 +164,7 @@ class PatternCounts:
 
     @property
     def num_positions(self) -> int:
-        """Positions counted: images x height x width, the sum of the counts."""
+        """Positions counted: the sum of the counts; images x height x width where these are known."""
         return int(self.narrow_counts.sum(dtype=np.int64))
 
     @property
@@ -179,7 +181,7 @@ class PatternCounts:
     @property
     def largest_count(self) -> int:
         """How often the most frequent pattern occurs."""
-        return int(self.narrow_counts.max())
+        return int(self.narrow_counts.max(initial=0))
 
     @property
     def entropy(self) -> float:

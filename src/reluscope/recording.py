@@ -39,8 +39,8 @@ class PatternRecorder:
     The store bears its name only when the recording is closed. Until then it lies in ``counts.partial``, is saved every
     minute, and goes on when a recorder is made for the same path; so it does where an exception left the context.
 
-    Recording changes nothing of the training: no parameter, gradient, buffer, mode or hook, and none of the random
-    states of torch, NumPy and Python. Autocast is off while it counts.
+    Recording changes nothing of the training: no parameter, gradient, buffer, mode or hook, nothing that modules hold
+    in attributes, and none of the random states of torch, NumPy and Python. Autocast is off while it counts.
 
     Args:
         network: any module that `count_patterns` takes; where it is wrapped (DistributedDataParallel), what is inside.
@@ -146,6 +146,7 @@ class PatternRecorder:
             )
         with torch.autocast(device_of(self._network).type, enabled=False):
             counts = count_patterns(self._network, self._images, **self._how, step=int(step))
+        self._writer.note_not_counted([one.to_dict() for one in counts.not_counted])
         kept = counts if self._one_in == 1 else [layer.sampled(self._one_in) for layer in counts]
         self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
 

@@ -42,7 +42,7 @@ from reluscope.counting.engines import Counter, counter_type
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.data import DataSpec, load
 from reluscope.heap import freed_memory_kept
-from reluscope.preactivations import Site, counting_mode, observe
+from reluscope.preactivations import Site, counting_mode, watched
 
 PAPER_SLOTS = 300_000_000
 """Slots of all layers' lists together in Figures 1 and 3 of the paper."""
@@ -70,9 +70,9 @@ def packing(network: nn.Module, images: Tensor, size: int, at_once: int) -> None
             counters.append(counter(preactivation.shape[1], preactivation.device, buffers))
         counters[site.index].add(preactivation)
 
-    with counting_mode(network):
+    with counting_mode(network), watched(network) as watcher:
         for start, stop, num_batches in passes:
-            with batch_norm_in_groups(num_batches), observe(network, visit):
+            with batch_norm_in_groups(num_batches), watcher.forward_pass(visit):
                 network(images[start:stop])
             buffers.end_batch()
 
@@ -91,9 +91,9 @@ def hash_list(network: nn.Module, images: Tensor, size: int, slots: int) -> list
         else:
             totals[site.index] += counts
 
-    with counting_mode(network):
+    with counting_mode(network), watched(network) as watcher:
         for batch in images.split(size):
-            with observe(network, visit):
+            with watcher.forward_pass(visit):
                 network(batch)
     return totals
 

@@ -14,6 +14,8 @@ from reluscope import build_network, cli, count_patterns, open_counts
 from reluscope.checkpoint_files import loading, manifest
 from reluscope.counts import writer
 
+pytestmark = pytest.mark.filterwarnings("default::reluscope.preactivations.warned.CountingWarning")  # of the GELU
+
 NETWORK = """
 from torch import nn
 
@@ -222,3 +224,91 @@ def test_what_is_no_checkpoint_is_told_before_anything_is_counted(
         "reluscope count: runs.a: saved/epoch_40.pt: this is Git LFS's pointer to the file of 46,830,571 bytes, not "
         "the file; fetch it with git lfs pull\n"
     )
+
+
+@pytest.mark.parametrize("labels", ["none", "negative", "floats", "a column"])
+def test_a_network_of_ours_is_counted_whatever_labels_the_images_have(folder: Path, labels: str) -> None:
+    """Its classes are those of the checkpoint: three, where the data would say two or none."""
+    images = np.random.default_rng(1).normal(size=(10, 2, 8, 8)).astype(np.float32)
+    given = {"negative": -np.ones(10, int), "floats": np.ones(10), "a column": np.zeros((10, 1), int)}
+    np.savez("ours.npz", images=images, **({"labels": given[labels]} if labels in given else {}))
+    torch.manual_seed(3)
+    network = build_network("resnet8", in_channels=2, num_classes=3, widths=[4, 4, 4])
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, "saved/ours_7.pt")
+    ours = ["count", "--network", "resnet8", "--argument", "widths=[4,4,4]", "--data", "ours.npz", "--batch-size", "5"]
+    assert cli.main([*ours, "--output", "ours.zarr", "saved/ours_7.pt"]) == 0
+    store = open_counts("ours.zarr")
+    for layer, expected in enumerate(count_patterns(network, torch.from_numpy(images), 5)):
+        np.testing.assert_array_equal(store.at(0, layer).keys, expected.keys)
+        np.testing.assert_array_equal(store.at(0, layer).counts, expected.counts)
+    assert cli.main([*ours, "--labels", "true", "--output", "classes.zarr", "saved/ours_7.pt"]) == 2
+    assert not Path("classes.zarr").exists()
+
+
+LINE = (
+    "'5 (GELU)': it is not piecewise linear; signs=True (--signs, layers: {signs: true}) counts the sign of its input"
+)
+
+
+def test_what_is_not_counted_is_told_in_one_line_and_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*COUNT, "--output", "a.zarr", "saved"]) == 0
+    printed = capsys.readouterr().err
+    assert [line for line in printed.splitlines() if "not counted" in line] == [
+        f"reluscope count: 1 of 2 activations are not counted ({LINE}); reluscope.layers lists them all, and exclude "
+        "silences what it names"
+    ]
+    reason = LINE.partition(": ")[2]
+    assert open_counts("a.zarr").not_counted == [{"name": "5", "operation": "GELU", "reason": reason}]
+    assert cli.main(["info", "a.zarr"]) == 0
+    assert f"  not counted: 5 (GELU): {reason}" in capsys.readouterr().out
+    assert cli.main([*COUNT, "--exclude", "5", "--output", "b.zarr", "saved"]) == 0
+    assert "not counted" not in capsys.readouterr().err
+    assert open_counts("b.zarr").not_counted == []
+
+
+@pytest.mark.parametrize("command", [["layers"], ["count", "--list"]])
+def test_layers_are_listed_without_checkpoints(
+    command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command, *COUNT[1:]]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "counted: 1",
+        "  2: input of ReLU > 0, 5 channels, 4 x 4 positions",
+        "not counted: 1",
+        f"  {LINE.replace(chr(39), '')}",
+    ]
+    assert cli.main([*command, *COUNT[1:], "--signs", "--exclude", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "counted: 1",
+        "  5: sign of the input of GELU, 3 channels, 1 x 1 positions",
+        "not counted: 1",
+        "  2 (ReLU): include or exclude leave it out",
+    ]
+    assert cli.main([*command, *COUNT[1:], "--exclude", "no"]) == 2
+    assert "exclude: 'no' matches no layer; there are 2; with signs=True also 5 (GELU)" in capsys.readouterr().err
+
+
+def test_a_count_needs_checkpoints_and_a_store(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given, missing in (([], "CHECKPOINTS"), (["saved"], "--output")):
+        assert cli.main([*COUNT, *given]) == 2
+        assert capsys.readouterr().err == f"reluscope count: the following arguments are required: {missing}\n"
+
+
+@pytest.mark.filterwarnings("always::reluscope.preactivations.warned.CountingWarning")
+def test_what_a_count_says_is_a_line_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = (
+        "import torch\nfrom torch import nn\nclass Drops(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(36, 2), nn.ReLU())\n"
+        "    def forward(self, x):\n        return super().forward(torch.dropout(x, 0.5, True))\n"
+    )
+    (folder / "drops_network.py").write_text(network)
+    torch.manual_seed(0)
+    for step in (1, 2):
+        torch.save(build_network("drops_network:Drops").state_dict(), f"saved/drops_{step}.pt")
+    drops = ["count", "--network", "drops_network:Drops", "--data", "images.npz", "--output", "drops.zarr"]
+    assert cli.main([*drops, "saved/drops_1.pt", "saved/drops_2.pt"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "draws" in line]
+    assert said == [
+        "reluscope count: the forward pass draws random numbers, in 'Drops': the counts are those of one draw, and "
+        "others of another"
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from plain_patterns import assert_agree, assert_counts, bits_of, hooked
 from torch import Tensor, nn
 
 from reluscope import count_patterns
+from reluscope.preactivations.warned import CountingWarning
 
 
 class ConvNeXtBlock(nn.Module):
@@ -39,13 +41,24 @@ def test_channels_are_found_first_and_last_in_one_network() -> None:
         (20, 4, 4, 3),
         (5, 4, 4, 1),
     ] * 2
-    only_relu = count_patterns(network, images, batch_size=4)
+    with pytest.warns(
+        CountingWarning, match=r"2 of 4 activations are not counted \('1.gelu \(GELU\)', '2.gelu .*signs=Tr"
+    ):
+        only_relu = count_patterns(network, images, batch_size=4)
     assert [layer.layer_name for layer in only_relu] == ["1.relu", "2.relu"]
     batches = list(images.split(4))
     gelu = hooked(network, (nn.GELU,), batches, axis=3)
     relu = hooked(network, (nn.ReLU,), batches)
     assert_agree(layers, [gelu[0], relu[0], gelu[1], relu[1]])
     assert_agree(only_relu, relu)
+
+
+GIVEN: list[Tensor] = []  # not in the network: what it holds is put back
+
+
+@pytest.fixture(autouse=True)
+def _nothing_given() -> None:
+    GIVEN.clear()
 
 
 class Then(nn.Module):
@@ -56,8 +69,8 @@ class Then(nn.Module):
         self.module, self.function, self.relu = module, function, nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.given = self.function(self.module(x))
-        return self.relu(self.given)
+        GIVEN.append(self.function(self.module(x)))
+        return self.relu(GIVEN[-1])
 
 
 @pytest.mark.parametrize(
@@ -87,6 +100,24 @@ class Then(nn.Module):
         (nn.Linear(6, 7), lambda x: x @ x.mT, (4, 5, 6), 2),
         (nn.Identity(), lambda x: torch.matmul(x, torch.ones(6, 3)), (4, 5, 5, 6), 3),
         (nn.Conv1d(3, 5, 1), lambda x: x.transpose_(1, 2), (4, 3, 6), 2),
+        # GPT-2's Conv1D, LeViT's norm after a linear layer, merged heads of attention, an attention map on the right
+        (
+            nn.Identity(),
+            lambda x: torch.addmm(torch.ones(7), x.view(-1, 6), torch.ones(6, 7)).view(4, 5, 7),
+            (4, 5, 6),
+            2,
+        ),
+        (nn.Linear(6, 7), lambda x: nn.BatchNorm1d(7)(x.flatten(0, 1)).reshape_as(x), (4, 5, 6), 2),
+        (nn.Linear(6, 8), lambda x: x.view(4, 5, 8, 1).squeeze(-1), (4, 5, 6), 2),
+        (
+            nn.Linear(6, 4),
+            lambda x: (x.mT @ x).unsqueeze(1).expand(4, 3, 4, 4).transpose(1, 2).reshape(4, 4, 12),
+            (4, 5, 6),
+            2,
+        ),
+        (nn.Conv1d(3, 5, 1), lambda x: (x @ (x.mT @ x).mT).view(4, 5, 2, 3), (4, 3, 6), 1),
+        (nn.Conv2d(3, 5, 1), lambda x: x.flatten(2).unflatten(2, (3, 2)), (4, 3, 2, 3), 1),
+        (nn.Linear(6, 7), lambda x: torch.baddbmm(torch.ones(1), x, torch.ones(4, 7, 3)), (4, 5, 6), 2),
     ],
 )
 def test_the_channel_axis_is_followed(module, function, shape: tuple[int, ...], axis: int) -> None:
@@ -94,8 +125,23 @@ def test_the_channel_axis_is_followed(module, function, shape: tuple[int, ...], 
     network = Then(module, function)
     (layer,) = count_patterns(network, torch.randn(shape))
     assert layer.channel_axis == axis
-    assert layer.height * layer.width * shape[0] * layer.num_channels == network.given.numel()
-    assert_counts(layer, bits_of(network.given, axis))
+    assert layer.height * layer.width * shape[0] * layer.num_channels == GIVEN[0].numel()
+    assert_counts(layer, bits_of(GIVEN[0], axis))
+
+
+@pytest.mark.parametrize("shape", [(20, 4), (8, 4), (4, 4), (3, 4)])
+def test_sequences_with_images_on_the_second_axis_are_counted_without_labels(shape: tuple[int, int]) -> None:
+    """nn.TransformerEncoder's own order, [tokens, n, features]; the tokens may be a multiple of the images."""
+    torch.manual_seed(6)
+    tokens, num_images = shape
+    layer = nn.TransformerEncoderLayer(6, 2, 10, activation="relu")
+    images = torch.randn(num_images * 2, tokens, 6)
+    network = Then(nn.Identity(), lambda x: layer.linear1(x.transpose(0, 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CountingWarning)  # of height and width
+        (counted,) = count_patterns(network, images, num_images)
+    assert (counted.channel_axis, counted.num_positions) == (2, num_images * 2 * tokens)
+    assert_counts(counted, bits_of(layer.linear1(images), 2))
 
 
 def test_an_axis_that_cannot_be_told_must_be_given() -> None:
@@ -113,9 +159,9 @@ def test_an_axis_that_cannot_be_told_must_be_given() -> None:
             continue
         (layer,) = count_patterns(network, images, channel_axis=channel_axis)
         assert layer.channel_axis == axis
-        assert_counts(layer, bits_of(network.given, axis))
+        assert_counts(layer, bits_of(GIVEN[0], axis))
     (layer,) = count_patterns(network, images, channel_axis=2)
-    assert_counts(layer, bits_of(network.given, 2))
+    assert_counts(layer, bits_of(GIVEN[0], 2))
     with pytest.raises(ValueError, match=r"channel_axis: expected an axis of layer 'relu', .* but got 4$"):
         count_patterns(network, images, channel_axis=4)
     summed = Then(nn.Conv1d(3, 5, 1), lambda x: torch.tensordot(x, torch.ones(6, 7), ([2], [0])))
@@ -133,12 +179,12 @@ def test_windows_folded_into_the_images_are_positions() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             x = x.unflatten(1, (2, 2)).unflatten(3, (2, 2)).transpose(2, 3).flatten(3, 4).flatten(0, 2)
-            self.given = self.linear(x)
-            return torch.relu(self.given)
+            GIVEN.append(self.linear(x))
+            return torch.relu(GIVEN[-1])
 
     torch.manual_seed(5)
     network = Windows()
     (layer,) = count_patterns(network, torch.randn(3, 4, 4, 3))
-    assert network.given.shape == (12, 4, 5)
+    assert GIVEN[0].shape == (12, 4, 5)
     assert (layer.height, layer.width, layer.num_positions) == (4, 4, 48)
-    assert_counts(layer, bits_of(network.given, 2))
+    assert_counts(layer, bits_of(GIVEN[0], 2))

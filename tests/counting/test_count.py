@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from reluscope.counting import count_patterns
 from reluscope.counting.batch_norm import batch_norm_in_groups
 from reluscope.patterns import PatternCounts
+from reluscope.preactivations.warned import CountingWarning
 
 ENGINES = ["numpy", "numba", "torch"]  # Triton, slow in its interpreter: test_engines
 
@@ -130,17 +132,15 @@ def test_images_may_be_anything_that_slices() -> None:
 
 
 class FailsLate(nn.Module):
-    """Raises in the second batch, after the activations."""
+    """Raises in the batch that begins with a 9, after the activations."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
         self.network(x)
-        if self.calls == 2:
+        if x[0, 0, 0, 0] == 9:
             raise RuntimeError("failed on purpose")
         return x
 
@@ -151,6 +151,7 @@ def test_the_network_is_left_exactly_as_found(fails: bool) -> None:
     inner[6].eval()
     network = FailsLate(inner) if fails else inner
     images = torch.randn(12, 3, 8, 8)
+    images[6, 0, 0, 0] = 9
     inner(images).sum().backward()
 
     def as_bytes(tensor: Tensor | None) -> bytes | None:
@@ -193,42 +194,76 @@ def test_a_buffer_that_a_forward_pass_fills_is_empty_again() -> None:
 
 
 class Changing(nn.Module):
-    """Hands its activations other tensors in the second batch: `shapes[call]` lists (activation, shape) pairs."""
+    """Hands its activations what the batch's number, its first value, says: `shapes` lists (activation, shape) pairs.
 
-    def __init__(self, *shapes: list[tuple[str, tuple[int, ...]]]) -> None:
+    All values are about 1 in the first batch, and -1 in the second; how much they depend on the images is given.
+    """
+
+    def __init__(self, *shapes: list[tuple[str, tuple[int, ...]]], dependence: float = 0.1) -> None:
         super().__init__()
         self.a, self.b = nn.ReLU(), nn.ReLU()
-        self.shapes = iter(shapes)
+        self.shapes, self.dependence = shapes, dependence
 
     def forward(self, x: Tensor) -> Tensor:
-        for name, shape in next(self.shapes):
-            getattr(self, name)(x.new_ones(shape))
+        number = int(x[0, 0] > 0.5)
+        for name, shape in self.shapes[number]:
+            getattr(self, name)(x.new_ones(shape) * (-1) ** number * (1 + self.dependence * x.mean()))
         return x
+
+
+NUMBERS = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
 
 
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
+        ([("a", (2, 3))], [("a", (2, 4))], r"Layer 'a': expected 3 channels on axis 1 as in .* has 4 on axis 1; excl"),
         (
-            [("a", (2, 3))],
-            [("a", (2, 4))],
-            r"Layer 'a' \(index 0\): expected 3 channels at 1 x 1 .*'a' with 4 channels",
+            [("b", (3, 5, 7))],
+            [],
+            r"Layer 'b': its input, of shape \[3, 5, 7\], is the same whatever the images are; exclude",
         ),
-        ([("a", (2, 3, 4, 4))], [("a", (2, 3, 4, 5))], r"Layer 'a' .*3 channels at 4 x 4 .* at 4 x 5"),
-        ([("a", (2, 3)), ("b", (2, 3))], [("b", (2, 3)), ("a", (2, 3))], r"Layer 'a' \(index 0\).*reached 'b'"),
-        ([("a", (2, 3)), ("b", (2, 3))], [("a", (2, 3))], r"Layer 'b': .*a later batch did not reach it"),
-        ([("a", (2, 3))], [("a", (2, 3)), ("a", (2, 3))], r"Layer 'a_1': expected the 1 layers .* one more"),
-        ([("a", (2, 3))], [], r"Layer 'a': .*did not reach it"),
-        ([("b", (3, 5, 7))], [], r"Layer 'b': expected an axis of the batch's 2 images, .* but got shape \[3, 5, 7\]"),
         ([("b", (2,))], [], r"Layer 'b': expected an axis of images and one of channels, but got shape \[2\]"),
         ([], [], r"expected the forward pass to call an activation, as a module or function of torch \(ReLU, .* none"),
+        ([("a", (2, 3))], [], r"expected the forward pass to call an activation"),
     ],
 )
-def test_layers_that_change_between_batches_are_refused(
+def test_layers_that_are_others_in_another_batch_are_refused(
     first: list[tuple[str, tuple[int, ...]]], second: list[tuple[str, tuple[int, ...]]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        count_patterns(Changing(first, second), torch.zeros(4, 1), batch_size=2)
+        count_patterns(Changing(first, second, dependence=0), NUMBERS, batch_size=2)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),  # layers by name: positions of the first batch, and of the second; height
+    [
+        ([("a", (2, 3, 4, 4))], [("a", (2, 3, 4, 5))], {"a": (32, 40, 0)}),
+        ([("a", (2, 3)), ("b", (2, 3))], [("b", (2, 3)), ("a", (2, 3))], {"a": (2, 2, 1), "b": (2, 2, 1)}),
+        ([("a", (2, 3)), ("b", (2, 3))], [("a", (2, 3))], {"a": (2, 2, 1), "b": (2, 0, 0)}),
+        ([("b", (2, 3))], [("a", (2, 3)), ("b", (2, 3))], {"a": (0, 2, 0), "b": (2, 2, 1)}),
+        ([("a", (2, 3))], [("a", (2, 3)), ("a", (2, 3))], {"a": (2, 2, 1), "a_1": (0, 2, 0)}),
+        ([("a", (2, 3))], [("a", (70, 3))], {"a": (2, 70, 0)}),
+        ([("a", (2, 3))], [("a", (0, 3))], {"a": (2, 0, 0)}),
+    ],
+)
+def test_positions_may_be_others_in_another_batch(
+    first: list[tuple[str, tuple[int, ...]]],
+    second: list[tuple[str, tuple[int, ...]]],
+    expected: dict[str, tuple[int, int, int]],
+    engine: str,
+) -> None:
+    unknown = [name for name, (*_, height) in expected.items() if height == 0]
+    with pytest.warns(CountingWarning, match=f"'{unknown[0]} ") if unknown else nullcontext():
+        counts = count_patterns(Changing(first, second), NUMBERS, batch_size=2, engine=engine)
+    assert [layer.layer_name for layer in counts] == list(expected)
+    for layer, (in_first, in_second, height) in zip(counts, expected.values(), strict=True):
+        shown = {7: in_first, 0: in_second}
+        assert dict(zip(layer.keys.tolist(), layer.counts.tolist(), strict=True)) == {
+            k: n for k, n in shown.items() if n
+        }
+        assert (layer.num_positions, layer.height) == (in_first + in_second, height)
 
 
 def test_a_small_buffer_and_more_threads_give_the_same_counts() -> None:
@@ -295,11 +330,22 @@ def test_batch_norm_over_several_processes_is_counted_in_one(monkeypatch: pytest
     assert "forward" not in vars(network[1])
 
 
-def test_batch_norm_of_one_value_a_channel_is_refused_as_by_torch() -> None:
+@pytest.mark.parametrize("batches_at_once", [1, 4])
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "instead"),
+    [(8, 1, r"a larger batch_size, and at"), (9, 4, r"a batch_size such as 3$"), (1, 4, "at least two images$")],
+)
+def test_a_single_image_in_batch_norm_is_refused_before_the_first_batch(
+    num_images: int, batch_size: int, instead: str, batches_at_once: int
+) -> None:
     network = nn.Sequential(nn.BatchNorm1d(3), nn.ReLU())
-    for batches_at_once in (1, 4):
-        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
-            count_patterns(network, torch.randn(8, 3), 1, batches_at_once=batches_at_once)
+    images = Sliced(torch.randn(num_images, 3))
+    with pytest.raises(ValueError, match=rf"^batch_size: of {num_images} images in batches .* is a single.*{instead}"):
+        count_patterns(network, images, batch_size, batches_at_once=batches_at_once)
+    assert len(images.slices) == 1
+    maps = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU())  # a channel of one image has several values here
+    (counts,) = count_patterns(maps, torch.randn(num_images, 3, 2, 2), batch_size, batches_at_once=batches_at_once)
+    assert counts.num_positions == 4 * num_images
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -207,16 +207,14 @@ def test_the_label_of_a_position_is_that_of_its_image(num_images: int, batch_siz
 
 
 @pytest.mark.parametrize("how", ["images first", "tokens first"])
-def test_labels_are_not_given_to_an_axis_that_may_be_another(how: str) -> None:
+def test_which_of_two_equal_axes_holds_the_images_is_found_out(how: str) -> None:
     tokens, labels = torch.randn(20, 6, 5), np.arange(20) % 3
-    with pytest.raises(
-        ValueError, match=r"Layer 'relu': it cannot be told which of the axes 0 and 1 of shape \[6, 6, 5"
-    ):
-        count_patterns(Sequences(how), tokens, batch_size=6, labels=labels)
-    (unlabelled,) = count_patterns(Sequences(how), tokens, batch_size=6)  # where it does not matter
-    (expected,) = count_patterns(Sequences(how), tokens, batch_size=7)
-    np.testing.assert_array_equal(unlabelled.counts, expected.counts)
-    assert (unlabelled.height, unlabelled.width) == (expected.height, expected.width) == (6, 1)
+    (counts,) = count_patterns(Sequences(how), tokens, batch_size=6, labels=labels)
+    (expected,) = count_patterns(Sequences(how), tokens, batch_size=7, labels=labels)
+    for label in range(3):
+        np.testing.assert_array_equal(counts.of_class(label).keys, expected.of_class(label).keys)
+        np.testing.assert_array_equal(counts.of_class(label).counts, expected.of_class(label).counts)
+    assert (counts.height, counts.width) == (expected.height, expected.width) == (6, 1)
 
 
 def test_a_class_is_asked_for_where_there_are_some() -> None:

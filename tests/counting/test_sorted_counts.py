@@ -59,3 +59,35 @@ def test_sums_memory_and_work(batches: list[list[int]], limit: int, num_threads:
         assert keys.tolist() == sorted(tally)
         assert dict(zip(keys.tolist(), sums.tolist(), strict=True)) == tally
     assert sum(num_merged) <= 4 * sum(tally.total() for tally in seen)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=30), st.integers(1, 2000), st.sampled_from([1, 3]))
+def test_batches_of_any_size(sizes: list[int], limit: int, num_threads: int) -> None:
+    """One layer has other numbers of keys in each batch, and a second one comes with the second batch."""
+    largest_buffer = 0
+
+    def new(num_keys: int) -> NDArray[np.int64]:
+        nonlocal largest_buffer
+        largest_buffer = max(largest_buffer, num_keys * 8)
+        return np.full(num_keys, -1)
+
+    def merge(first: Run, second: Run, total: int) -> Run:
+        sums = Tally(dict(zip(*first, strict=True)))
+        sums.update(dict(zip(*second, strict=True)))
+        keys = np.array(sorted(sums), np.int64)
+        return keys, np.array([sums[key] for key in keys.tolist()], np.int64)
+
+    buffers = KeyBuffers(len(sizes), limit, num_threads)
+    layers = [buffers.add(SortedCounts(new, count, merge))]
+    for number, size in enumerate(sizes):
+        if number == 1:
+            layers.append(buffers.add(SortedCounts(new, count, merge)))
+        for layer in layers:
+            layer.room(size)[:] = np.arange(size) % 7 + number % 2
+        buffers.end_batch()
+        assert largest_buffer <= 1.5 * max(limit, 2 * 8 * 8, 2 * max(sizes[: number + 1]) * 8) + size * 8
+    for layer, first in zip(layers, (0, 1), strict=False):
+        expected = Tally(key % 7 + n % 2 for n, size in enumerate(sizes) if n >= first for key in range(size))
+        keys, sums = layer.result()
+        assert dict(zip(keys.tolist(), sums.tolist(), strict=True)) == expected

@@ -174,17 +174,9 @@ FLOATS = np.ones((4, 3))
         ({"images": np.ones(3)}, r"images in .*: expected \[n, ...\] .* got float64 \[3\]"),
         ({"images": FLOATS > 0}, r"expected items of uint8 \(images\), floats or integers, but .* holds bool \[3\]"),
         (
-            {"images": FLOATS, "labels": [1, 2]},
-            r"labels in .*: expected integers \[4\], one an image, but got int64 \[2\]",
-        ),
-        ({"images": FLOATS, "labels": np.ones(4)}, r"labels in .*: expected integers \[4\], .* got float64 \[4\]"),
-        ({"images": FLOATS, "labels": [0, 1, -1, 0]}, "expected labels that number the classes from 0, but got -1"),
-        (
             {"images": FLOATS, "test_images": FLOATS[:, :2]},
             r"test_images in .*: expected float64 \[n, 3\], as images are, but got float64 \[n, 2\]",
         ),
-        ({"images": FLOATS, "labels": [0] * 4, "test_images": FLOATS}, "expected labels and test_labels, or neither"),
-        ({"images": FLOATS, "test_labels": [0] * 4}, "test_labels in .*: expected test_images with them, but got none"),
         ({"images": np.full((4, 3), np.nan)}, "expected finite float32 numbers, but item 0 holds NaN or infinity"),
         ({"images": np.diag([1, 1, 1e300, 1])}, "expected finite float32 numbers, but item 2 holds NaN or infinity"),
         ({"images": PIXELS[:, :3]}, r"data.layout: expected channels_first or channels_last, which cannot be told, as"),
@@ -201,6 +193,55 @@ def test_arrays_that_cannot_be_used(arrays: dict[str, Any], message: str, tmp_pa
         load_arrays(path)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("data")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"labels": [1, 2]}, r"labels in .*: expected integers \[4\], one an image, but got int64 \[2\]"),
+        ({"labels": np.ones(4)}, r"labels in .*: expected integers \[4\], .* got float64 \[4\]"),
+        ({"labels": np.ones((4, 1), int)}, r"labels in .*: expected integers \[4\], .* got int64 \[4, 1\]"),
+        ({"labels": [0, 1, -1, 0]}, "expected labels that number the classes from 0, but got -1"),
+        ({"labels": [0] * 4, "test_images": FLOATS}, "expected labels and test_labels, or neither"),
+        ({"test_labels": [0] * 4}, "test_labels in .*: expected test_images with them, but got none"),
+    ],
+)
+@pytest.mark.parametrize("store", ["a.npz", "folder", "v3.zarr"])
+def test_labels_that_cannot_be_used_stop_only_who_needs_them(
+    arrays: dict[str, Any], message: str, store: str, tmp_path: Path
+) -> None:
+    given = {name: np.asarray(array) for name, array in {"images": FLOATS, **arrays}.items()}
+    path = write(tmp_path, store, **given)
+    dataset = load_arrays(path)
+    np.testing.assert_array_equal(dataset.train[:4].numpy(), FLOATS.astype(np.float32))
+    assert (dataset.train.labels, dataset.num_classes, dataset.class_names) == (None, 0, ())
+    for refuse in (dataset.require_labels, lambda: require_labels(spec_of(path))):
+        with pytest.raises(ValueError, match=message) as caught:
+            refuse()
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).startswith("data")
+
+
+@pytest.mark.parametrize(
+    ("form", "test", "message"),
+    [
+        ("label -1", None, "data.import: expected labels that number the classes from 0, but got -1"),
+        ("label missing", None, r"expected \(x, label\) with a whole number, as item 0 is, but item 7 has none"),
+        (
+            "array and int",
+            "array alone",
+            "data.test_arguments: expected items with labels, or without, as those for tr",
+        ),
+    ],
+)
+def test_labels_of_items_that_cannot_be_used_stop_only_who_needs_them(
+    form: str, test: str | None, message: str
+) -> None:
+    dataset = load(imported(form, **({} if test is None else {"test_arguments": {"form": test, "train": False}})))
+    np.testing.assert_array_equal(dataset.train.take(slice(0, 40)).numpy(), np.moveaxis(PIXELS, 3, 1))
+    assert (dataset.train.labels, dataset.num_classes) == (None, 0)
+    with pytest.raises(ValueError, match=message):
+        dataset.require_labels()
 
 
 @pytest.mark.parametrize("name", ["damaged.npz", "damaged.npy", "objects.npy", "text.txt", "empty folder"])
@@ -265,6 +306,12 @@ class Listed(TorchDataset):
                 return Image.fromarray(image), torch.tensor(label)
             case "ragged":
                 return image[: 6 - index // 7]
+            case "label -1":
+                return image, label if index != 7 else -1
+            case "label missing":
+                return (image, label) if index != 7 else image
+            case "array alone":
+                return image
             case "random":
                 return image, int(torch.randint(1_000, ()))
             case "fails":
@@ -364,7 +411,7 @@ def test_another_imported_content_has_another_fingerprint() -> None:
         ),
         (
             {"test_arguments": {"form": "bare tensor"}},
-            r"data.test_arguments: expected items as those for training, uint8 \[6, 7, 3\], with labels or without",
+            r"data.test_arguments: expected items as those for training, uint8 \[6, 7, 3\], but got uint8 \[3, 6, 7\]",
         ),
     ],
 )

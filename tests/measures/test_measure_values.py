@@ -220,3 +220,20 @@ def test_every_measure_gives_a_python_float() -> None:
     for name in [name for name in measures.names() if not measures.needs(name) & measures.OF_CLASSES]:
         measure = measures.find(name)
         assert type(measure.function(AFTER, **dict.fromkeys(measure.needs, BEFORE))) is float, name
+
+
+def test_a_layer_that_saw_nothing_has_no_measure() -> None:
+    """An expert may be given no token at a step."""
+    nothing = PatternCounts("a", np.empty(0, np.uint16), np.empty(0, np.int64), 5, 0, 0)
+    some = PatternCounts("a", np.array([1, 2], np.uint16), np.array([3, 4]), 5, 0, 0)
+    for alone in (measures.entropy, measures.relative_entropy, measures.most_frequent_pattern, measures.lost_patterns):
+        assert np.isnan(alone(nothing))
+    for changes in (measures.pattern_changes, measures.appeared, measures.vanished, measures.net_pattern_changes):
+        assert np.isnan(changes(nothing, some))
+    assert (
+        measures.weighted_jaccard(nothing, some)
+        == measures.jaccard(some, nothing)
+        == measures.vanished(some, nothing)
+        == 0
+    )
+    assert (nothing.largest_count, nothing.sampled(2).num_positions) == (0, 0)

@@ -30,6 +30,18 @@ def test_an_error_is_one_line_and_its_traceback_in_the_log(tmp_path: Path, error
     assert "Traceback" in (tmp_path / "log").read_text()
 
 
+def test_a_warning_of_ours_is_one_line_here_and_in_the_log(tmp_path: Path) -> None:
+    body = (
+        "import warnings; from reluscope.preactivations.warned import tell; tell('look here'); tell('look here'); "
+        "warnings.warn('of others')"
+    )
+    done = job(tmp_path / "log", body)
+    assert done.stderr.splitlines() == [f"{tmp_path / 'log'}: look here"]
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[0] == "look here"
+    assert lines[1].endswith("UserWarning: of others")
+
+
 def test_a_second_start_keeps_the_log_of_the_first(tmp_path: Path) -> None:
     job(tmp_path / "log", "print('one')")
     job(tmp_path / "log", "print('two')")

@@ -70,7 +70,10 @@ SCHEMA = Path(workflow.basedir) / "workflow/schemas/config.schema.yaml"
 STUDIES = Path(workflow.basedir) / "workflow/studies"
 
 
-MANY_JOBS, FEWER_JOBS = 5_000, 1_000  # of so many a person is told how they may be fewer
+MANY_JOBS, FEWER_JOBS = (
+    5_000,
+    1_000,
+)  # of so many a person is told how they may be fewer
 
 
 def remembered(store):
@@ -193,9 +196,7 @@ figure_files = [
     for extension in ("png", "pdf")
 ]
 listed_measures = [
-    paths.measure(run, measure)
-    for run in study.runs
-    for measure in measures_of(run)
+    paths.measure(run, measure) for run in study.runs for measure in measures_of(run)
 ]
 
 

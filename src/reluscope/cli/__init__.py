@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from reluscope.cli import count, info, measure, plot, verify
-from reluscope.stages.jobs import warnings_in_one_line
+from reluscope.cli import count, info, layers, measure, plot, verify
+from reluscope.hints import warnings_as_lines
 
-_COMMANDS = {"count": count, "measure": measure, "plot": plot, "info": info, "verify": verify}
+_COMMANDS = {"count": count, "layers": layers, "measure": measure, "plot": plot, "info": info, "verify": verify}
 
 BAD_INPUT = 2  # the exit status; argparse's own for arguments that it refuses
 
@@ -23,9 +23,9 @@ BAD_INPUT = 2  # the exit status; argparse's own for arguments that it refuses
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     options = _parser().parse_args(arguments)
+    warnings_as_lines(lambda line: print(f"reluscope {options.command}: {line}", file=sys.stderr, flush=True))
     try:
-        with warnings_in_one_line():
-            return _COMMANDS[options.command].run(options)
+        return _COMMANDS[options.command].run(options)
     except KeyboardInterrupt:
         print(f"reluscope {options.command}: interrupted", file=sys.stderr)
         return 130

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reluscope.cli.values import parse_values, positive
+from reluscope.cli import layers, network
+from reluscope.cli.values import positive
 
 HELP = "count the patterns of a network at checkpoint files"
 
@@ -20,6 +21,7 @@ was stopped goes on when the command is given again."""
 EXAMPLES = """examples:
   reluscope count --network torchvision.models:resnet18 --argument num_classes=10 \\
       --data images.npz --output counts.zarr checkpoints/*.pt
+  reluscope count --list --network torchvision.models:resnet18 --data images.npz
   reluscope count --network my_networks:encoder --data my_data:Tokens --signs --exclude "head.*" \\
       --step "epoch_(\\d+)" --output counts.zarr checkpoints
 """
@@ -29,31 +31,12 @@ _ONE_STORE = 1 << 62  # steps in a shard: all are in the first
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments."""
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINTS", help="files, a folder, or a pattern in quotes")
+    parser.add_argument("checkpoints", nargs="*", metavar="CHECKPOINTS", help="files, a folder, or a pattern in quotes")
+    network.configure(parser)
+    parser.add_argument("--output", type=Path, metavar="STORE", help="the counts store, ending in .zarr")
     parser.add_argument(
-        "--network", required=True, metavar="NAME", help="package.module:function, or a name such as resnet20"
+        "--list", action="store_true", help="list the layers instead, as `reluscope layers`; needs no checkpoints"
     )
-    parser.add_argument(
-        "--argument",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="for the network's function; may be repeated",
-    )
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="DATA",
-        help=".npz, .npy, a Zarr store, a folder of images or of .npy files, package.module:function, digits, cifar10",
-    )
-    parser.add_argument(
-        "--data-option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a further key of a config's data section, such as resize=[32,32]; may be repeated",
-    )
-    parser.add_argument("--output", required=True, type=Path, metavar="STORE", help="the counts store, ending in .zarr")
     step = parser.add_mutually_exclusive_group()
     step.add_argument(
         "--step",
@@ -61,15 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="finds the step in a file's name; by default the number beside step, iter or epoch",
     )
     step.add_argument("--step-field", metavar="KEY", help="what holds the step in each file, such as global_step")
-    parser.add_argument("--batch-size", type=positive, default=128, metavar="N", help="images a batch; default 128")
-    parser.add_argument(
-        "--include", action="append", metavar="PATTERN", help="names of layers to count; all by default"
-    )
-    parser.add_argument("--exclude", action="append", metavar="PATTERN", help="names of layers to leave out")
-    parser.add_argument("--channel-axis", type=int, metavar="AXIS", help="axis of the channels, where it is not found")
-    parser.add_argument(
-        "--signs", action="store_true", help="count GELU, SiLU and the like too, by their inputs' signs"
-    )
+    network.configure_choice(parser)
     parser.add_argument("--labels", choices=("true", "shuffled"), help="count per class; shuffled: that beside it")
     parser.add_argument("--sample", metavar="1/N", help="keep this share of the patterns")
     parser.add_argument(
@@ -79,6 +54,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Counts; the exit status."""
+    if options.list:
+        return layers.run(options)
+    for given, name in ((options.checkpoints, "CHECKPOINTS"), (options.output, "--output")):
+        if not given:
+            raise ValueError(f"the following arguments are required: {name}")
+
     from reluscope import stores
     from reluscope.checkpoint_files import FilesSpec, findings, write_manifest
     from reluscope.data.findings import findings as of_data
@@ -110,42 +91,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> dict[str, Any]:
     """The study whose one run this is."""
-    arguments = parse_values("--argument", options.argument, "num_classes=10")
-    network = {"name": options.network, **arguments}
-    if ":" in options.network:
-        network = {"import": options.network, "arguments": arguments}
     checkpoints = {"files": options.checkpoints}
     if options.step or options.step_field:
         checkpoints["step"] = options.step or {"field": options.step_field}
-    layers = {name: getattr(options, name) for name in ("include", "exclude", "channel_axis")}
     counting = {
         "batch_size": options.batch_size,
         "shard_length": _ONE_STORE,
         "sample": options.sample,
         "labels": {None: False, "true": True}.get(options.labels, options.labels),
-        "layers": {name: value for name, value in layers.items() if value is not None}
-        | ({"signs": True} if options.signs else {}),
+        "layers": network.choice_of(options),
     }
     return {
         "study": "count",
-        "data": _data(options.data) | parse_values("--data-option", options.data_option, "resize=[32,32]"),
+        "data": network.data_of(options),
         "counting": {key: value for key, value in counting.items() if value is not None},
-        "runs": {options.output.stem: {"network": network, "checkpoints": checkpoints}},
+        "runs": {options.output.stem: {"network": network.network_of(options), "checkpoints": checkpoints}},
     }
-
-
-def _data(given: str) -> dict[str, Any]:
-    """The data section that a name, a path or an import path stands for."""
-    from reluscope.data import DATASETS
-    from reluscope.data.array_files import holds_arrays
-
-    path = Path(given).expanduser()
-    if not path.exists():
-        return {"import": given} if ":" in given else {"name": given} if given in DATASETS else _missing(given)
-    return {"name": "arrays" if holds_arrays(path) else "imagefolder", "path": given}
-
-
-def _missing(given: str) -> dict[str, Any]:
-    raise ValueError(
-        f"--data: expected a path, package.module:function, digits, cifar10 or cifar100, but there is no {given!r}"
-    )

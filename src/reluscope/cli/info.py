@@ -132,11 +132,16 @@ def _contents(store: Path, kind: str) -> Iterator[str]:
         return
     for layer, name in enumerate(names):
         distinct = values["distinct_patterns"][:, layer]
+        height, width, positions = (values[name][layer] for name in ("height", "width", "num_positions"))
+        where = f"{height} x {width}" if height else "not image by image"
+        number = f"{positions:,} positions" if positions else "positions of another number at each step"
         yield (
             f"  layer {layer:>3} {name}, stage {values['stage'][layer] + 1}: {values['num_channels'][layer]} channels, "
-            f"{values['height'][layer]} x {values['width'][layer]}, {values['num_positions'][layer]:,} positions, "
+            f"{where}, {number}, "
             f"{distinct[0]:,} to {distinct[-1]:,} distinct patterns{_nan_at(values, layer)}"
         )
+    for one in _attributes(store).get("not_counted", []):
+        yield f"  not counted: {one['name']} ({one['operation']}): {one['reason']}"
 
 
 def _nan_at(values: dict[str, Any], layer: int) -> str:

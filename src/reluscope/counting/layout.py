@@ -13,48 +13,48 @@ from reluscope.preactivations import Site
 
 @dataclass(frozen=True)
 class Layout:
-    """Channels of a layer, and its positions in one image."""
+    """A layer's positions in one image, in how many rows of the axis of images: one, or several folded into it."""
 
-    channels: int
     height: int
     width: int
-
-    def __str__(self) -> str:
-        return f"{self.channels} channels at {self.height} x {self.width} positions"
+    rows: int = 1
 
 
-def image_axes(shape: torch.Size, channel_axis: int, num_images: int) -> list[int]:
-    """The axes that may be that of the images: one, or two of a sequence where its sizes do not tell.
+UNKNOWN = Layout(0, 0)
+"""Where positions do not lie image by image, or images have other numbers of them."""
+
+
+def layouts(shape: torch.Size, channel_axis: int, num_images: int) -> dict[int, Layout]:
+    """The axes that may be that of the images, and the layout if it is.
 
     Images stand on the first axis, several rows each where windows of an image, or frames, were folded into it; or on
-    the second of a sequence [tokens, n, features].
+    the second of a sequence [tokens, n, features]. There may be no such axis, or two. Where an image has several rows,
+    these may also be the first of all images, then the second of all, as two views that were put together: `~axis`.
 
-    Raises:
-        ValueError: no axis holds the images.
+    Height and width are 1 for plain features; the tokens of a sequence are the height. Rows of an image that are folded
+    into the axis of images come first. Of more than two axes of positions the last is the width.
     """
     first = 0 if channel_axis != 0 else 1
-    found = [first] if first < len(shape) and shape[first] % num_images == 0 else []
+    axes = [first] if first < len(shape) and shape[first] >= num_images and shape[first] % num_images == 0 else []
     if _is_sequence(shape, channel_axis) and shape[1] == num_images:
-        found.append(1)
-    if not found:
-        raise ValueError(
-            f"expected an axis of the batch's {num_images} images, or a multiple of it, beside the channels on axis "
-            f"{channel_axis}, but got shape {list(shape)}; give channel_axis, or exclude the layer"
-        )
-    return found
+        axes.append(1)
+    found = {axis: _layout(shape, channel_axis, num_images, axis) for axis in axes}
+    return found | {~axis: layout for axis, layout in found.items() if layout.rows > 1}
 
 
-def layout_of(shape: torch.Size, channel_axis: int, num_images: int, image_axis: int) -> Layout:
-    """Channels, height and width, which are 1 for plain features; the tokens of a sequence are the height.
+def image_by_image(values: Tensor, axis: int, num_images: int) -> Tensor:
+    """The same with all rows of an image next to each other on `axis`, one of `layouts`."""
+    if axis >= 0:
+        return values
+    return values.unflatten(~axis, (-1, num_images)).transpose(~axis, ~axis + 1).flatten(~axis, ~axis + 1)
 
-    Rows of an image that are folded into the axis of images come first. Of more than two axes of positions the last is
-    the width.
-    """
+
+def _layout(shape: torch.Size, channel_axis: int, num_images: int, image_axis: int) -> Layout:
     positions = [size for axis, size in enumerate(shape) if axis not in (channel_axis, image_axis)]
     if (rows_an_image := shape[image_axis] // num_images) > 1:
         positions.insert(0, rows_an_image)
     *rows, width = positions if len(positions) > 1 else [*positions, 1]
-    return Layout(shape[channel_axis], math.prod(rows), width)
+    return Layout(math.prod(rows), width, rows_an_image)
 
 
 def for_engine(site: Site, preactivation: Tensor, image_axis: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -66,8 +66,9 @@ class SortedCounts(Generic[A]):
         """
         if labels is not None:
             self._labels.append(labels)
-        if self._buffer is None or self.num_waiting + num_keys > len(self._buffer):
-            self.reserve(self.num_waiting + num_keys)
+        if self._buffer is None or (needed := self.num_waiting + num_keys) > len(self._buffer):
+            # half as much again where batches grow, so that not each of them copies what waits
+            self.reserve(num_keys if self.num_waiting == 0 else needed + needed // 2)
         assert self._buffer is not None
         self.num_waiting += num_keys
         return self._buffer[self.num_waiting - num_keys : self.num_waiting]
@@ -137,9 +138,10 @@ def _by_class(keys: A, labels: NDArray[np.int64]) -> Iterator[tuple[int, A]]:
 class KeyBuffers:
     """The key buffers of all layers of a network: how large they are, and when they are sorted, all at once.
 
-    They are sorted when they hold about `limit` bytes, or about as many keys as were found distinct where these are
-    more. So memory stays proportional to the distinct keys (and `limit`, and one batch), and all merging together
-    passes over at most four times the keys that were added, however many these are.
+    They are sorted before another batch as large as the largest so far would make them hold more than `limit` bytes, or
+    more keys than were found distinct where these are more. So memory stays proportional to the distinct keys (and
+    `limit`, and one batch), and all merging together passes over at most four times the keys that were added, however
+    many these are.
 
     Args:
         num_batches: how often `end_batch` will be called.
@@ -152,35 +154,47 @@ class KeyBuffers:
         self._limit = limit
         self._num_threads = num_threads
         self._layers: list[SortedCounts[Any]] = []
-        self._keys_a_batch: list[int] = []
+        self._waited: list[int] = []  # before this batch, by layer
+        self._keys_a_batch: list[int] = []  # in the largest batch so far, by layer
         self._batches_waiting = 0
         self._capacity = 0  # in batches
 
     def add(self, layer: SortedCounts[A]) -> SortedCounts[A]:
-        """Take a layer in, before its first key."""
+        """Take a layer in, before its first key, which may come with any batch."""
         self._layers.append(layer)
+        self._waited.append(0)
+        self._keys_a_batch.append(0)
         return layer
 
     def end_batch(self) -> None:
-        """To be called when each layer has added the keys of one batch; no later one should be larger than the first.
+        """To be called when each layer has added the keys of one batch, as many as it likes.
 
         After the last one nothing waits any more.
         """
         self._batches_left -= 1
         self._batches_waiting += 1
-        if not self._keys_a_batch:
-            self._keys_a_batch = [layer.num_waiting for layer in self._layers]
-            self._plan()
+        for i, layer in enumerate(self._layers):
+            self._keys_a_batch[i] = max(self._keys_a_batch[i], layer.num_waiting - self._waited[i])
         if self._batches_left == 0:
             self._settle()
-        elif self._batches_waiting >= self._capacity:
+        elif (
+            self._bytes(layer.num_waiting for layer in self._layers) + self._bytes(self._keys_a_batch) > self._allowed()
+        ):
             self._settle()
             self._plan()
+        elif self._capacity == 0:
+            self._plan()
+        self._waited = [layer.num_waiting for layer in self._layers]
+
+    def _bytes(self, num_keys: Iterable[int]) -> int:
+        return sum(n * layer.key_bytes for n, layer in zip(num_keys, self._layers, strict=True))
+
+    def _allowed(self) -> int:
+        """Bytes of keys that may wait."""
+        return max(self._limit, self._bytes(layer.num_distinct for layer in self._layers))
 
     def _plan(self) -> None:
-        a_batch = sum(n * layer.key_bytes for n, layer in zip(self._keys_a_batch, self._layers, strict=True))
-        distinct = sum(layer.num_distinct * layer.key_bytes for layer in self._layers)
-        wanted = max(self._limit, distinct) // max(a_batch, 1)
+        wanted = self._allowed() // max(self._bytes(self._keys_a_batch), 1)
         previous = self._capacity
         self._capacity = max(1, min(wanted, self._batches_waiting + self._batches_left))
         if self._capacity > max(previous, 1):

@@ -13,7 +13,17 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import EXACT, MACHINE, NUM_NAN, SHUFFLED, UNKNOWN, layer_group
+from reluscope.counts.writer import (
+    CHANGING,
+    EXACT,
+    MACHINE,
+    NOT_COUNTED,
+    NUM_NAN,
+    POSITIONS,
+    SHUFFLED,
+    UNKNOWN,
+    layer_group,
+)
 from reluscope.data.digest import ATTRIBUTE, require_same_data
 from reluscope.patterns import ClassCounts, Counts, PatternCounts, SampledCounts, class_dtype, parse_sample
 
@@ -30,12 +40,15 @@ class CountsStore:
         steps: int64, shape [step], ascending.
         epochs: the same in epochs, float64, shape [step].
         layer_names: in forward order.
-        num_channels, num_positions, height, width: int64, shape [layer].
+        num_channels: int64, shape [layer].
+        num_positions, height, width: int64, shape [layer]; 0 where they are not the same at all steps.
         stage: int64, shape [layer], from 0: a new one begins where the spatial resolution changes.
         num_nan: how many pre-activations were NaN, -1 where that was not counted; int64, shape [step, layer].
         one_in: the stores keep 1 / one_in of pattern space; 1 where they keep all.
         class_names: of the classes that the stores tell apart; None where they tell none.
         attributes: what was counted and how.
+        not_counted: what has the shape of an activation and is in no layer, with name, operation and reason; None where
+            a store was made before these were kept.
     """
 
     def __init__(self, *paths: str | os.PathLike[str]) -> None:
@@ -59,12 +72,15 @@ class CountsStore:
         self.class_names: list[str] | None = self.attributes.get("class_names")
         for _, group in opened:
             stores.require_ascending(group, "step")
+        self.not_counted = _not_counted([dict(group.attrs) for group in self._shards])
         self.steps: NDArray[np.int64] = np.concatenate([_values(g, "step") for g in self._shards])
         self.epochs: NDArray[np.float64] = np.concatenate([_values(g, "epoch") for g in self._shards])
         self.layer_names: list[str] = _values(first, "layer_name").tolist()
         self.num_nan: NDArray[np.int64] = np.concatenate([_num_nan(group) for group in self._shards])
-        self.num_channels, self.num_positions, self.height, self.width, self.stage = (
-            _values(first, name) for name in ("num_channels", "num_positions", "height", "width", "stage")
+        self.num_channels, self.stage = _values(first, "num_channels"), _values(first, "stage")
+        self.num_positions, self.height, self.width = (
+            _in_common([_values(group, name) for group in self._shards])
+            for name in ("num_positions", "height", "width")
         )
 
     def over_time(
@@ -188,7 +204,12 @@ class CountsStore:
 
     def _exact(self, shard: int, layer: int) -> dict[str, NDArray[Any]]:
         """What a store of samples keeps of all patterns; nothing where it keeps all.  Each of shape [step]."""
-        return {name: _values(self._group(shard, layer), name) for name in EXACT} if self.one_in > 1 else {}
+        if self.one_in == 1:
+            return {}
+        group, num_steps = self._group(shard, layer), len(_values(self._shards[shard], "step"))
+        positions = np.full(num_steps, _values(self._shards[shard], "num_positions")[layer])
+        exact = {name: _values(group, name) for name in EXACT}
+        return exact | {POSITIONS: _values(group, POSITIONS) if POSITIONS in group else positions}
 
     def _about(self, shard: int, layer: int) -> dict[str, Any]:
         """What a layer's counts say beside the tables of all layers; stores made earlier say less."""
@@ -223,7 +244,7 @@ class CountsStore:
         if not exact:
             return kept
         of_all = {name: values[row].item() for name, values in exact.items()}
-        return SampledCounts(kept, self.one_in, int(self.num_positions[layer]), **of_all, num_nan=kept.num_nan)
+        return SampledCounts(kept, self.one_in, **of_all, num_nan=kept.num_nan)
 
     def __repr__(self) -> str:
         return (
@@ -303,14 +324,36 @@ def _known(num_nan: np.int64) -> int | None:
     return None if num_nan == UNKNOWN else int(num_nan)
 
 
+def _not_counted(shards: Sequence[dict[str, Any]]) -> list[dict[str, str]] | None:
+    """Of all shards; None where one does not know."""
+    if any(NOT_COUNTED not in attributes for attributes in shards):
+        return None
+    found = dict.fromkeys(tuple(one.items()) for attributes in shards for one in attributes[NOT_COUNTED])
+    return [dict(items) for items in found]
+
+
 def _difference(one: zarr.Group, other: zarr.Group) -> str | None:
     """The first attribute or layer table in which two shards differ; None where they fit together."""
-    others = {"steps", "files", "sha256", "manifest", "resumed", ATTRIBUTE, *MACHINE}
+    others = {"steps", "files", "sha256", "manifest", "resumed", ATTRIBUTE, NOT_COUNTED, *MACHINE}
     keys = sorted({*one.attrs, *other.attrs} - others)
     attributes = [key for key in keys if one.attrs.get(key) != other.attrs.get(key)]
     tables = [
         name
         for name in ("layer_name", "num_channels", "height", "width", "num_positions")
-        if not np.array_equal(_values(one, name), _values(other, name))
+        if not _fit(one, other, name)
     ]
     return next(iter(attributes + tables), None)
+
+
+def _fit(one: zarr.Group, other: zarr.Group, name: str) -> bool:
+    """Whether a layer table is the same in two shards, where both know."""
+    ours, theirs = _values(one, name), _values(other, name)
+    if ours.shape != theirs.shape:
+        return False
+    changes = (_values(one, "height") == 0) | (_values(other, "height") == 0)
+    return bool(((ours == theirs) | (changes & (name in CHANGING))).all())
+
+
+def _in_common(tables: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """What shards say of each layer; 0 where not all say the same."""
+    return np.where(np.all([table == tables[0] for table in tables], axis=0), tables[0], 0)

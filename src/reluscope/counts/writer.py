@@ -37,6 +37,12 @@ STATE = "state.json"
 MACHINE = ("device", "threads", "batches_at_once")
 """Attributes that may differ among counts of one run."""
 
+NOT_COUNTED = "not_counted"
+"""The attribute that lists what has the shape of an activation and is in no layer: name, operation, reason."""
+
+CHANGING = ("height", "width", "num_positions")
+"""What a layer may have another of at each step, where its positions do not lie image by image: 0 if it has."""
+
 _FORMAT = 2  # of the state
 
 EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.float64}
@@ -51,7 +57,10 @@ NUM_NAN = "num_nan"
 
 UNKNOWN = -1
 
-OF_STEPS = {**EXACT, SHUFFLED: np.float64}
+POSITIONS = "num_positions"
+"""For each step of a layer, where it is not the same at all: positions counted. Then that of the layer is 0."""
+
+OF_STEPS = {**EXACT, SHUFFLED: np.float64, POSITIONS: np.int64}
 
 
 class CountsWriter:
@@ -148,6 +157,8 @@ class CountsWriter:
             for i, layer in enumerate(state["layers"])
         ]
         for layer in self._layers:
+            if POSITIONS not in layer.of_steps:  # begun when there had to be as many at each step
+                layer.of_steps[POSITIONS] = [layer.described["num_positions"]] * len(self.steps)
             for name, ends in layer.growing.items():
                 stores.require_chunks(stores.array_of(layer.group, name), _last(ends))
 
@@ -170,10 +181,11 @@ class CountsWriter:
             self._layers = [_create_layer(self._group, i, counts) for i, counts in enumerate(layers)]
         known = [layer.described for layer in self._layers]
         for i, (then, now) in enumerate(zip_longest(known, map(_described, layers))):
-            if then != now:
+            if then is None or now is None or not _fits(then, now):
                 expected = f"expected {_in_words(then)} as at the first step, but got {_in_words(now)}"
                 raise ValueError(f"step {step:,}, layer {i}: {expected}")
         for layer, counts in zip(self._layers, layers, strict=True):
+            layer.keep_in_common(_described(counts))
             layer.ends.append(_last(layer.ends) + len(counts.sample.keys))
             if (classes := counts.sample.classes) is not None:
                 layer.pair_ends.append(_last(layer.pair_ends) + len(classes.index))
@@ -186,6 +198,13 @@ class CountsWriter:
         size = sum(_num_bytes(counts) for kept in self._waiting for counts in kept)
         if size > SAVE_BYTES or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
+
+    def note_not_counted(self, not_counted: Sequence[Mapping[str, str]]) -> None:
+        """Keep what has the shape of an activation and is in no layer (`NOT_COUNTED`), beside what was noted before."""
+        attributes: dict[str, Any] = dict(self._group.attrs)
+        noted = attributes.get(NOT_COUNTED)
+        if noted is None or any(one not in noted for one in not_counted):
+            self._group.attrs[NOT_COUNTED] = [*(noted or []), *(one for one in not_counted if one not in (noted or []))]
 
     def save(self) -> None:
         """Put every step on the disk, so that no kill loses it."""
@@ -254,7 +273,8 @@ class CountsWriter:
             if layer.pair_ends:
                 stores.write_array(layer.group, "class_indptr", np.array([0, *layer.pair_ends], np.int64), ("edge",))
             for name, values in layer.of_steps.items():
-                stores.write_array(layer.group, name, np.array(values, OF_STEPS[name]), ("step",))
+                if name != POSITIONS or len(set(values)) > 1:
+                    stores.write_array(layer.group, name, np.array(values, OF_STEPS[name]), ("step",))
         distinct = [layer.num_distinct for layer in self._layers]
         collisions = [
             [expected_collisions(patterns, layer["num_channels"]) for patterns in column]
@@ -295,6 +315,13 @@ class _Layer:
     def described(self) -> dict[str, Any]:
         return dict(self.group.attrs)
 
+    def keep_in_common(self, now: Mapping[str, Any]) -> None:
+        """Height, width and positions are 0 once they are not the same at all steps."""
+        other = {name: 0 for name in CHANGING if self.described[name] not in (0, now[name])}
+        if other:
+            self.group.attrs.update(other)
+            self.described.update(other)
+
     @cached_property
     def growing(self) -> dict[str, list[int]]:
         """The ends of each array that grows step by step, by its name."""
@@ -319,7 +346,7 @@ def _create_layer(store: zarr.Group, index: int, counts: Counts) -> _Layer:
         dtypes |= {"class_counts": count_dtype}
     for name, dtype in dtypes.items():
         create_pattern_array(group, name, dtype, dtypes["keys"])
-    of_steps = list(EXACT) if isinstance(counts, SampledCounts) else []
+    of_steps = [POSITIONS, *(EXACT if isinstance(counts, SampledCounts) else ())]
     if counts.sample.shuffled_joint_entropy is not None:
         of_steps.append(SHUFFLED)
     return _Layer(group, [], [], {name: [] for name in of_steps}, [])
@@ -346,6 +373,12 @@ def _described(counts: Counts) -> dict[str, Any]:
     """What does not change from step to step."""
     names = ("layer_name", "num_channels", "key_kind", "num_positions", "height", "width", "channel_axis", "bit")
     return {name: getattr(counts, name) for name in names}
+
+
+def _fits(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether these are one layer at two steps: positions may be others where they do not lie image by image."""
+    fixed = set(then) - set(CHANGING) if 0 in (then["height"], now["height"]) else set(then)
+    return all(then[name] == now.get(name) for name in fixed)
 
 
 def _in_words(described: Mapping[str, Any] | None) -> str:

@@ -9,7 +9,7 @@ import itertools
 import math
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +60,7 @@ class ArrayData:
     Attributes:
         images, test_images: [n, ...].
         labels, test_labels: integers, [n]; both or neither where there are test images.
+        unusable: why there are no labels although an array is called so; None where that is not so.
         in_parts: whether parts can be read without the rest.
     """
 
@@ -68,6 +69,7 @@ class ArrayData:
     test_images: StoredArray | None
     test_labels: StoredArray | None
     in_parts: bool
+    unusable: str | None = None
 
 
 def open_arrays(path: Path) -> ArrayData:
@@ -90,6 +92,10 @@ def open_arrays(path: Path) -> ArrayData:
     labels, test_images, test_labels = (arrays.get(name) for name in NAMES[1:])
     data = ArrayData(arrays["images"], labels, test_images, test_labels, in_parts=path.suffix != ".npz")
     _check(data, path)
+    try:
+        _check_labels(data, path)
+    except ValueError as error:  # who needs labels is told
+        return replace(data, labels=None, test_labels=None, unusable=str(error))
     return data
 
 
@@ -147,11 +153,13 @@ def _is_zarr(path: Path) -> bool:
     return any((path / file).is_file() for file in _ZARR_FILES)
 
 
-def _check(data: ArrayData, path: Path) -> None:
-    def require(condition: bool, name: str, expected: str, got: str) -> None:
-        if not condition:
-            raise ValueError(f"data.path: {name} in {str(path)!r}: expected {expected}, but got {got}")
+def _require(path: Path, condition: bool, name: str, expected: str, got: str) -> None:
+    if not condition:
+        raise ValueError(f"data.path: {name} in {str(path)!r}: expected {expected}, but got {got}")
 
+
+def _check(data: ArrayData, path: Path) -> None:
+    require = partial(_require, path)
     for name in NAMES:
         if (array := getattr(data, name)) is None:
             continue
@@ -164,6 +172,11 @@ def _check(data: ArrayData, path: Path) -> None:
     if test is not None:
         expected, got = (f"{array.dtype} {['n', *array.shape[1:]]}".replace("'", "") for array in (images, test))
         require(expected == got, "test_images", f"{expected}, as images are", got)
+
+
+def _check_labels(data: ArrayData, path: Path) -> None:
+    require, images, test = partial(_require, path), data.images, data.test_images
+    if test is not None:
         require(
             (data.labels is None) == (data.test_labels is None), "labels", "labels and test_labels, or neither", "one"
         )

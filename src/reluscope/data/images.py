@@ -82,12 +82,23 @@ class Dataset:
         test: the test images, or None where the data have none.
         num_classes: labels run from 0 to num_classes - 1; 0 without labels.
         class_names: shape [num_classes].
+        unusable: why there are no labels although the data have some; None where that is not so.
     """
 
     train: ImageSet
     test: ImageSet | None
     num_classes: int
     class_names: tuple[str, ...]
+    unusable: str | None = None
+
+    def require_labels(self) -> None:
+        """Refuse data without labels.
+
+        Raises:
+            ValueError: there are none; one line that says why.
+        """
+        if self.train.labels is None:
+            raise ValueError(self.unusable or "data: expected labels, but there are none")
 
 
 def channel_statistics(blocks: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -59,7 +59,7 @@ def load(spec: DataSpec) -> Dataset:
     if source.test is not None:
         images, labels = _select(source, source.test, "data.test_images", spec.test_images, spec.stream)
         test = ImageSet(images, labels, *statistics)
-    return Dataset(train, test, len(source.class_names), source.class_names)
+    return Dataset(train, test, len(source.class_names), source.class_names, source.unusable)
 
 
 def _select(

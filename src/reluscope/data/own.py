@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from reluscope.data.array_files import StoredArray, open_arrays
@@ -29,7 +31,7 @@ def arrays_source(spec: DataSpec) -> Source:
 
     train = split(data.images, data.labels, "images")
     test = None if data.test_images is None else split(data.test_images, data.test_labels, "test_images")
-    return Source(_class_names("data.path", train, test, None), train, test, in_parts=data.in_parts)
+    return _source("data.path", train, test, None, in_parts=data.in_parts, unusable=data.unusable)
 
 
 def imported_source(spec: DataSpec) -> Source:
@@ -38,22 +40,44 @@ def imported_source(spec: DataSpec) -> Source:
     Classes are called as its attribute `classes` says, where it names them all; else by their numbers.
     """
     data = open_imported(spec)
-    train, test = _split(data), None
+    (train, unusable), test = _split(data), None
     if spec.test_arguments is not None:
         test_data = open_imported(spec, test=True)
-        if test_data.format != data.format or test_data.labelled != data.labelled:
+        if test_data.format != data.format:
             raise ValueError(
                 f"data.test_arguments: expected items as those for training, {data.format.dtype} "
-                f"{list(data.format.shape)}, with labels or without as they are, but got {test_data.format.dtype} "
-                f"{list(test_data.format.shape)}"
+                f"{list(data.format.shape)}, but got {test_data.format.dtype} {list(test_data.format.shape)}"
             )
-        test = _split(test_data)
-    return Source(_class_names("data.import", train, test, getattr(data.dataset, "classes", None)), train, test)
+        test, unusable_test = _split(test_data)
+        if test_data.labelled != data.labelled:
+            unusable_test = "data.test_arguments: expected items with labels, or without, as those for training are"
+        unusable = unusable or unusable_test
+    names = getattr(data.dataset, "classes", None)
+    return _source("data.import", train, test, names, unusable=unusable)
 
 
-def _split(data: ImportedData) -> Split:
+def _split(data: ImportedData) -> tuple[Split, str | None]:
+    """The data set, and why its labels cannot be used, if it has some."""
     data.require_same_twice()
-    return Split(len(data), data.labels(), data.read)
+    try:
+        return Split(len(data), data.labels(), data.read), None
+    except ValueError as error:
+        return Split(len(data), None, data.read), str(error)
+
+
+def _source(
+    key: str, train: Split, test: Split | None, names: object, *, in_parts: bool = True, unusable: str | None = None
+) -> Source:
+    """With labels if all can be used; who needs them is told why, where there are none."""
+    class_names: tuple[str, ...] = ()
+    try:
+        class_names = _class_names(key, train, test, names)
+    except ValueError as error:
+        unusable = unusable or str(error)
+    if unusable is not None:
+        class_names, train = (), replace(train, labels=None)
+        test = None if test is None else replace(test, labels=None)
+    return Source(class_names, train, test, in_parts=in_parts, unusable=unusable)
 
 
 def _class_names(key: str, train: Split, test: Split | None, given: object) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class Source:
         train, test: its images; `test` is None where there are none.
         statistics: (mean, std), each of shape [c] in units of 0..1; None: computed from the selected training images.
         in_parts: whether parts can be read without the rest.
+        unusable: why there are no labels although the data have some; None where that is not so.
     """
 
     class_names: tuple[str, ...]
@@ -41,3 +42,4 @@ class Source:
     test: Split | None
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     in_parts: bool = True
+    unusable: str | None = None

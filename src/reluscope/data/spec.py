@@ -276,7 +276,15 @@ def require_labels(spec: DataSpec, purpose: str = "to train on") -> None:
         case "imagefolder":
             labelled, where = bool(scan_tree(spec.folder).class_names), "one folder of images for each class"
         case "arrays":
-            labelled, where = open_arrays(spec.folder).labels is not None, "an array of labels beside the images"
+            arrays = open_arrays(spec.folder)
+            if arrays.unusable is not None:
+                raise ValueError(arrays.unusable)
+            if (
+                arrays.labels is not None
+                and (lowest := arrays.labels.take(np.arange(arrays.labels.shape[0])).min()) < 0
+            ):
+                raise ValueError(f"data.path: expected labels that number the classes from 0, but got {lowest}")
+            labelled, where = arrays.labels is not None, "an array of labels beside the images"
         case "import":
             labelled, where = _imported(spec).labelled, "items (x, label) with a whole number as label"
         case _:

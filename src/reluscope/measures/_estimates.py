@@ -47,13 +47,13 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike, one_in: int, times: Ar
 
     Args:
         numerators, denominators: y and x of each pattern, or of each kind of patterns.
-        one_in: the sample is 1 / one_in of pattern space; 1 for all of it, where the ratio is exact.
+        one_in: the sample is 1 / one_in of pattern space; 1 for all of it, where the ratio is exact; NaN over nothing.
         times: how many patterns are of each kind.
     """
     y, x, n = np.asarray(numerators), np.asarray(denominators), np.asarray(times)
     total = int((n * x).sum())
     if one_in == 1:
-        return int((n * y).sum()) / total
+        return int((n * y).sum()) / (total or math.nan)
     if total == 0:
         return Estimate(math.nan, math.nan)
     value = int((n * y).sum()) / total

@@ -9,6 +9,8 @@ From sampled counts all but `net_pattern_changes`, which is exact, are estimates
 
 from __future__ import annotations
 
+import math
+
 from reluscope.measures._estimates import Estimate, ratio
 from reluscope.measures._matching import require_comparable, set_sizes
 from reluscope.patterns import Counts
@@ -40,4 +42,4 @@ def net_pattern_changes(counts: Counts, previous: Counts) -> float:
     The growth of the set: below 1, negative where it shrank, 0 where as many patterns appeared as vanished.
     """
     require_comparable(counts, previous)  # the shared patterns themselves cancel
-    return (counts.num_distinct - previous.num_distinct) / counts.num_distinct
+    return (counts.num_distinct - previous.num_distinct) / (counts.num_distinct or math.nan)

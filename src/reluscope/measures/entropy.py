@@ -9,7 +9,7 @@ from reluscope.patterns import Counts
 
 def most_frequent_pattern(counts: Counts) -> float:
     """Share of all positions that show the most frequent pattern (Eq. 7): above 0, at most 1."""
-    return counts.largest_count / counts.num_positions
+    return counts.largest_count / counts.num_positions if counts.num_positions else math.nan
 
 
 def entropy(counts: Counts) -> float:
@@ -26,7 +26,7 @@ def relative_entropy(counts: Counts) -> float:
     0 for one single position, which leaves no choice.
     """
     positions = counts.num_positions
-    if positions == 1:
-        return 0.0
+    if positions < 2:
+        return 0.0 if positions else math.nan
     largest = min(counts.num_channels, math.log2(positions))
     return min(entropy(counts) / largest, 1.0)  # rounding may exceed 1 by an ulp

@@ -41,7 +41,7 @@ def lost_patterns(counts: Counts, slots: int = _DEFAULT_SLOTS) -> float | Estima
     Raises:
         ValueError: `slots` is not a whole number of at least 1.
     """
-    return _share(counts, slots, lambda used: (counts.num_distinct - used) / counts.num_distinct)
+    return _share(counts, slots, lambda used: (counts.num_distinct - used) / (counts.num_distinct or math.nan))
 
 
 def _num_used(keys: NDArray[np.unsignedinteger], slots: int) -> int:

@@ -5,6 +5,8 @@ From sampled counts all are estimates with a standard error (`_estimates`).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from reluscope.measures._estimates import Estimate, ratio
@@ -23,7 +25,7 @@ def weighted_jaccard(counts: Counts, other: Counts) -> float | Estimate:
     one, two = counts.sample, other.sample
     if counts.one_in == 1:
         total = sum_of_minima(one, two)
-        return total / (one.num_positions + two.num_positions - total)  # min(a, b) + max(a, b) = a + b
+        return total / ((one.num_positions + two.num_positions - total) or math.nan)  # min(a, b) + max(a, b) = a + b
     here, there = matching(one, two)
     minima = np.minimum(one.counts[here], two.counts[there])
     alone = np.concatenate([np.delete(one.counts, here), np.delete(two.counts, there)])  # the other's count is 0

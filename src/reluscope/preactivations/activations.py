@@ -21,6 +21,7 @@ class Activation:
         is_piecewise_linear: a bit tells on which side of the (lowest) kink the input is; otherwise only its sign.
         threshold_name: the function's second argument and the module's attribute that holds the threshold; 0 without.
         default_threshold: where that argument is not given.
+        in_words: its name where it is no class of torch.
     """
 
     module: type[nn.Module]
@@ -28,10 +29,11 @@ class Activation:
     is_piecewise_linear: bool = True
     threshold_name: str | None = None
     default_threshold: float = 0.0
+    in_words: str | None = None
 
     @property
     def name(self) -> str:
-        return self.module.__name__
+        return self.in_words or self.module.__name__
 
     def bit(self, threshold: float) -> str:
         """What a bit means, in words."""
@@ -71,13 +73,40 @@ ACTIVATIONS: tuple[Activation, ...] = (
     ),
 )
 """All kinds that are known. Of those with two kinks, ReLU6 and Hardtanh, the lower one is the threshold. Not among them
-are functions without two sides to be on (sigmoid, tanh, softmax, gated units, shrinkage), and arithmetic that may mean
-anything (clamp, maximum, where)."""
+are functions without two sides to be on (sigmoid, tanh, softmax, gated units, shrinkage). Arithmetic that comes to one
+of them (clamp, maximum, where, ...) is found by `operations`."""
+
+_KIND = {activation.function: activation for activation in ACTIVATIONS}
+
+RELU, LEAKY_RELU, THRESHOLD = _KIND["relu"], _KIND["leaky_relu"], _KIND["threshold"]
+
+OPERATIONS: dict[str, Activation] = {
+    **_KIND,
+    "_prelu_kernel": _KIND["prelu"],
+    "rrelu_with_noise": _KIND["rrelu"],
+    "_leaky_relu": _KIND["leaky_relu"],
+}
+"""The kind that each operation of torch is, as it runs below its functions, by name; selu and celu run as elu."""
+
+
+def own_gate(function: str) -> Activation:
+    """The kind that multiplies an input by a function of itself, like SiLU, written by hand."""
+    return Activation(nn.Module, f"{function}_gate", is_piecewise_linear=False, in_words=f"self-gate ({function})")
+
+
+OWN_BRANCH = Activation(nn.Module, "where", is_piecewise_linear=False, in_words="where(x > 0, x, f(x))")
+"""The kind that is the identity above 0, and some other function below, like ELU, written by hand."""
 
 
 def activation_of(module: nn.Module) -> Activation | None:
     """The kind of activation that a module is, if it is one."""
     return next((activation for activation in ACTIVATIONS if isinstance(module, activation.module)), None)
+
+
+def runs_as_torch_has_it(module: nn.Module) -> bool:
+    """Whether an activation module's input is that of its function: not where its forward function is its own."""
+    function = getattr(module.forward, "__func__", None)
+    return getattr(function, "__module__", None) == nn.ReLU.__module__ and "forward" not in vars(module)
 
 
 def _functions(activation: Activation) -> list[Callable[..., Any]]:

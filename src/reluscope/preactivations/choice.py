@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from reluscope.preactivations.activations import ACTIVATIONS, Activation
+from reluscope.preactivations.not_counted import BY_SIGN, NotCounted
 
 _LONGEST = 20  # names that a message lists
 
@@ -29,10 +30,16 @@ class LayerChoice:
     signs: bool = False
 
     def takes(self, name: str, activation: Activation) -> bool:
-        return (
-            self._may_take(activation)
-            and any(fnmatchcase(name, pattern) for pattern in _as_list(self.include))
-            and not any(fnmatchcase(name, pattern) for pattern in _as_list(self.exclude))
+        return self._may_take(activation) and self.mentions(name)
+
+    def leaves_to_signs(self, name: str, activation: Activation) -> bool:
+        """Whether a layer is not taken for want of `signs` alone."""
+        return not self._may_take(activation) and self.mentions(name)
+
+    def mentions(self, name: str) -> bool:
+        """Whether what bears the name is of interest, whatever it is."""
+        return any(fnmatchcase(name, pattern) for pattern in _as_list(self.include)) and not any(
+            fnmatchcase(name, pattern) for pattern in _as_list(self.exclude)
         )
 
     def axis_of(self, name: str) -> int | None:
@@ -41,35 +48,48 @@ class LayerChoice:
             return self.channel_axis
         return next((axis for pattern, axis in self.channel_axis.items() if fnmatchcase(name, pattern)), None)
 
-    def require_layers(self, found: Mapping[str, Activation]) -> None:
+    def require_layers(self, found: Mapping[str, Activation], not_counted: Sequence[NotCounted] = ()) -> None:
         """Refuse a choice that takes no layer of a forward pass, or includes names that it has not.
 
         Args:
             found: the kind of activation of every layer that was called, taken or not, by its name.
+            not_counted: what is none, and why.
 
         Raises:
             ValueError: one line that lists what there is.
         """
-        there = self._countable(found)
+        there, others = self._countable(found), [one for one in not_counted if one.reason != BY_SIGN]
         if not there:
             kinds = ", ".join(activation.name for activation in ACTIVATIONS if self._may_take(activation))
+            told = f"; not counted: {_shortened([str(one) for one in others])}" if others else ""
             raise ValueError(
                 f"expected the forward pass to call an activation, as a module or function of torch ({kinds}), but it "
-                f"called none{self._on_request(found)}"
+                f"called none{self._on_request(found)}{told}"
             )
+        for pattern in _as_list(self.include):
+            if not _matches(pattern, there) and (of_it := [one for one in others if fnmatchcase(one.name, pattern)]):
+                raise ValueError(f"include: {pattern!r} matches no layer; not counted is {of_it[0]}")
         self._require_matches("include", self.include, found)
         if not any(self.takes(name, found[name]) for name in there):
             raise ValueError(f"include, exclude: they leave no layer; there are {self._listing(found)}")
 
-    def require_use(self, found: Mapping[str, Activation]) -> None:
-        """Refuse other patterns that match no layer of all forward passes; arguments as those of `require_layers`."""
-        self._require_matches("exclude", self.exclude, found)
+    def require_use(self, found: Mapping[str, Activation], others: Iterable[str] = ()) -> None:
+        """Refuse other patterns that match no layer of all forward passes.
+
+        Args:
+            found: as for `require_layers`.
+            others: names of what is no layer, which may be excluded too.
+        """
+        self._require_matches("exclude", self.exclude, found, others)
         if isinstance(self.channel_axis, Mapping):
             self._require_matches("channel_axis", self.channel_axis, found)
 
-    def _require_matches(self, key: str, patterns: str | Iterable[str], found: Mapping[str, Activation]) -> None:
+    def _require_matches(
+        self, key: str, patterns: str | Iterable[str], found: Mapping[str, Activation], others: Iterable[str] = ()
+    ) -> None:
+        names = [*self._countable(found), *others]
         for pattern in _as_list(patterns):
-            if not any(fnmatchcase(name, pattern) for name in self._countable(found)):
+            if not _matches(pattern, names):
                 raise ValueError(f"{key}: {pattern!r} matches no layer; there are {self._listing(found)}")
 
     def _countable(self, found: Mapping[str, Activation]) -> list[str]:
@@ -84,6 +104,10 @@ class LayerChoice:
 
     def _may_take(self, activation: Activation) -> bool:
         return self.signs or activation.is_piecewise_linear
+
+
+def _matches(pattern: str, names: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def _as_list(patterns: str | Iterable[str]) -> list[str]:

@@ -10,18 +10,19 @@ from torch import nn
 
 from reluscope import paths, stores
 from reluscope.checkpoint_files import FilesSpec
+from reluscope.checkpoint_files.classes import num_classes
 from reluscope.checkpoint_files.loading import CheckpointFiles
 from reluscope.checkpoints import WeightsStore, machine, open_weights
 from reluscope.counting import count_patterns
+from reluscope.counting.layer_list import LayerCounts
 from reluscope.counts import CountsWriter
-from reluscope.data import ImageSet, load
+from reluscope.data import Dataset, ImageSet, load
 from reluscope.data.digest import ATTRIBUTE as DATA_DIGEST
 from reluscope.data.digest import digest_of, require_same_data
 from reluscope.data.moving import network_format
 from reluscope.imports import in_one_line
 from reluscope.networks import network_of
 from reluscope.networks.imported import require_forward
-from reluscope.patterns import PatternCounts
 from reluscope.stages.devices import prepare
 from reluscope.study import ConfigError, Run, counting_settings
 
@@ -65,13 +66,14 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
     if isinstance(store, WeightsStore):
         require_same_data({source: store.attributes, output: attributes})
     if run.labels:
+        dataset.require_labels()
         attributes["class_names"] = list(dataset.class_names)
     epochs = run.spec.timeline().epoch_of(np.array(steps)).tolist()
     writer = CountsWriter(Path(paths.partial(output)), Path(output), attributes, source=Path(source))
 
     try:
         images = dataset.train.to(device)
-        network = network_of(run.spec.network, images.shape[0], dataset.num_classes)
+        network = network_of(run.spec.network, images.shape[0], _num_classes(run, dataset, steps[0]))
         network = network.to(device, memory_format=network_format(device))  # type: ignore[call-overload]
         if "import" in run.spec.network:
             require_forward(run.spec.network["import"], network, images[:2])
@@ -79,6 +81,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         for done, (step, epoch) in enumerate(zip(steps[first:], epochs[first:], strict=True), start=1):
             store.load_into(network, step)
             counts = _counted(run, network, images, at_once, step)
+            writer.note_not_counted([one.to_dict() for one in counts.not_counted])
             kept = counts if run.one_in == 1 else [layer.sampled(run.one_in) for layer in counts]
             writer.append(step, epoch, kept)
             left = (time.monotonic() - started) / done * (len(steps) - first - done)
@@ -88,7 +91,7 @@ def count_shard(run: Run, shard: str, source: str, output: str, *, threads: int)
         writer.close()
 
 
-def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int, step: int) -> list[PatternCounts]:
+def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int, step: int) -> LayerCounts:
     """The network's counts as it is; whatever a stranger's network raises is a ValueError of one line."""
     try:
         return count_patterns(
@@ -109,6 +112,13 @@ def _counted(run: Run, network: nn.Module, images: ImageSet, at_once: int, step:
             raise
         path = run.spec.network["import"]
         raise ValueError(f"network {path}: a forward pass raised {in_one_line(error)}") from error
+
+
+def _num_classes(run: Run, dataset: Dataset, step: int) -> int:
+    """Those that the checkpoint tells apart: the data may have no labels, or other ones."""
+    if isinstance(run.spec, FilesSpec) and "import" not in run.spec.network:
+        return num_classes(run.spec.files_at([step])[0].file) or dataset.num_classes or 1
+    return dataset.num_classes
 
 
 def _checkpoints(run: Run, shard: str, source: str) -> WeightsStore | CheckpointFiles:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from reluscope import paths
-from reluscope.sources import ROOT
+from reluscope.hints import warnings_as_lines
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -24,24 +23,25 @@ def logged(log: str) -> Iterator[None]:
     """Append this process's output to the file `log`.
 
     Every half minute the log's last line also goes to the terminal. On an error, so does one line that says what it is,
-    and so does the first of the package's warnings; the log has all of them.
+    and so does the first of this package's warnings of each kind; the log has all of them.
     """
     terminal = os.dup(2)
     with open(log, "a", buffering=1) as file:  # noqa: PTH123 - the file's descriptor is needed
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         threading.Thread(target=_repeat_last_line, args=(Path(log), terminal), daemon=True).start()
-        name = _name_of(log)
-        warned: list[str] = []
+        told: set[str] = set()
 
-        def tell_first(line: str) -> None:
-            if not warned:
-                os.write(terminal, f"{name}: {line}\n".encode())
-            warned.append(line)
+        def show(line: str) -> None:
+            print(line, file=sys.stderr, flush=True)
+            kind = re.sub("[0-9][0-9,]*", "", line)  # the same of another step is another line
+            if kind not in told:
+                os.write(terminal, f"{_job(Path(log))}: {line}\n".encode())
+                told.add(kind)
 
+        warnings_as_lines(show)
         try:
-            with warnings_in_one_line(tell_first):
-                yield
+            yield
         except Exception as error:
             message = next((line for line in str(error).splitlines() if line.strip()), "")
             traceback.print_exc()
@@ -52,44 +52,19 @@ def logged(log: str) -> Iterator[None]:
             sys.stderr.flush()
 
 
-@contextlib.contextmanager
-def warnings_in_one_line(also: Callable[[str], object] = lambda line: None) -> Iterator[None]:
-    """The package's own warnings as lines without file and source, on standard error; others stay as they are.
-
-    Args:
-        also: is given each such line.
-    """
-    show = warnings.showwarning
-
-    def show_line(message: Any, category: Any, filename: str, *others: Any, **more: Any) -> None:
-        if not Path(filename).is_relative_to(ROOT):
-            show(message, category, filename, *others, **more)
-            return
-        line = " ".join(str(message).split())
-        print(line, file=sys.stderr, flush=True)
-        also(line)
-
-    warnings.showwarning = show_line
-    try:
-        yield
-    finally:
-        warnings.showwarning = show
-
-
-def _name_of(log: Path | str) -> str:
-    return str(log).removeprefix(f"{paths.LOGS}/").removesuffix(".log")
-
-
 def _repeat_last_line(log: Path, terminal: int) -> None:
     """Write the log's last line to the terminal whenever it is another one than half a minute ago."""
-    name = _name_of(log)
-    said = _last_line(log)
+    name, said = _job(log), _last_line(log)
     while True:
         time.sleep(SECONDS_BETWEEN_LINES)
         with contextlib.suppress(OSError):  # the terminal or the log may be gone; the job is not
             if (line := _last_line(log)) != said:
                 os.write(terminal, f"{name}: {line}\n".encode())
                 said = line
+
+
+def _job(log: Path) -> str:
+    return str(log).removeprefix(f"{paths.LOGS}/").removesuffix(".log")
 
 
 def _last_line(log: Path) -> str:

@@ -66,6 +66,7 @@ def train(
     steps = spec.dumped_steps()
     require_labels(spec.data)
     dataset = load(spec.data)
+    dataset.require_labels()
     network = initial_network(spec, dataset).to(device, memory_format=network_format(device))  # type: ignore[call-overload]
     _set_batch_norm_momentum(network, spec.method.batch_norm_momentum)
     optimizer = SGD(network, spec.method)
