@@ -82,9 +82,10 @@ def fit(callback, network: nn.Module, steps: range, *, fails: bool = False) -> N
 
 def test_a_lightning_callback_records_and_goes_on(tmp_path: Path, callback_module: ModuleType) -> None:
     network, path = build_network("toynet8", in_channels=1), tmp_path / "c.zarr"
+    images = torch.randn(20, 1, 8, 8)
 
     def callback():
-        return callback_module.RecordPatterns(torch.randn(20, 1, 8, 8), str(path), every=3, batch_size=10)
+        return callback_module.RecordPatterns(images, str(path), every=3, batch_size=10)
 
     fit(callback(), network, range(9), fails=True)
     assert not path.exists()

@@ -356,7 +356,9 @@ def test_bad_arguments_are_refused() -> None:
         count_patterns(network, images, 8.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected at least one image"):
         count_patterns(network, images[:0])
-    with pytest.raises(ValueError, match=r"engine: unknown 'cuda'; allowed are auto, numpy, numba, torch, triton$"):
+    with pytest.raises(
+        ValueError, match=r"engine: unknown 'cuda'; allowed are auto, numpy, numba, torch, triton, hash$"
+    ):
         count_patterns(network, images, engine="cuda")
     with pytest.raises(TypeError, match="expected slices to be tensors, but got list"):
         count_patterns(network, [1, 2])  # type: ignore[arg-type]

@@ -87,6 +87,7 @@ def test_functions_are_named_after_the_module_that_calls_them() -> None:
     assert_agree(layers, [bits_of(x, threshold=t) for x, t in zip(SEEN, thresholds, strict=True)])
 
 
+@pytest.mark.filterwarnings("ignore:pre-activations are NaN")
 @pytest.mark.parametrize("engine", ["numpy", "numba", "torch"])
 @pytest.mark.parametrize("module", [nn.Hardtanh(0.1, 2.0), nn.Threshold(0.1, 0.0)], ids=repr)
 def test_a_threshold_other_than_0_is_exact(engine: str, module: nn.Module) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engines import CPU, DEVICES, ENGINE_NAMES
+from test_engines import BY_TRITON, CPU, DEVICES, ENGINE_NAMES
 from torch import Tensor, nn
 
 from reluscope import build_network, count_patterns
@@ -46,7 +46,11 @@ def assert_same(one: PatternCounts, other: PatternCounts) -> None:
 
 
 @pytest.mark.parametrize(
-    "engine", [pytest.param(name, marks=[pytest.mark.slow] * (name == "triton")) for name in ENGINE_NAMES]
+    "engine",
+    [
+        pytest.param(*name.values, marks=[*name.marks, *[pytest.mark.slow] * (name.values[0] in BY_TRITON)])
+        for name in ENGINE_NAMES
+    ],
 )
 @pytest.mark.parametrize("buffer_bytes", [1, 1 << 20])
 @settings(deadline=None, max_examples=4)

@@ -166,7 +166,7 @@ def test_hand_computed(engine: str) -> None:
 @pytest.mark.parametrize("shape", [(3, 5), (2, 16, 3, 3), (2, 20, 5, 7), (1, 70, 33, 32)])
 def test_every_nan_is_counted_wherever_it_is(engine: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     """In either memory format, at any place, and beside infinities of both signs, whose sum is NaN too."""
-    if engine == "triton" and (dtype != torch.float32 or shape[1] == 70):
+    if engine in BY_TRITON and (dtype != torch.float32 or shape[1] > (20 if engine == "triton" else 5)):
         pytest.skip("slow in Triton's interpreter")
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
     values.view(-1)[[1, 4]] = torch.tensor([torch.inf, -torch.inf], dtype=dtype)

@@ -273,12 +273,12 @@ def exchange(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("one", "other", "why"),
     [
-        ("layer000/keys/c/0", "layer001/keys/c/0", "store"),  # of another width
+        ("layer000/keys/c/0", "layer001/keys/c/0", "keys are not ascending"),  # of another width
         ("layer002/keys/c/0", "layer003/keys/c/0", "keys are not ascending"),
         ("layer001/keys/c/0", "layer001/counts/c/0", "keys are not ascending|is damaged"),
         ("layer002/counts/c/0", "layer003/counts/c/0", "counts do not add up|counts of 0"),
         ("layer001/counts/c/0", "layer001/counts/c/1", "counts do not add up|counts of 0"),
-        ("step/c/0", "layer/c/0", "store"),
+        ("step/c/0", "layer/c/0", "array step is damaged"),
         ("layer001/indptr/c/0", "layer002/indptr/c/0", "its ends do not fit steps and keys"),
     ],
 )

@@ -47,6 +47,7 @@ def test_work_of_an_earlier_version_goes_on_and_knows_no_nan_of_its_steps(tmp_pa
     for layer in before["layers"]:
         del layer["num_nan"]
     state.write_text(json.dumps(before))
+    (tmp_path / "00000000.partial/counts.zarr/journal.jsonl").unlink()
     store = writer(tmp_path, [0, 1, 5])
     assert store.steps == [0]
     for step in (1, 5):

@@ -107,7 +107,7 @@ def test_jobs_that_share_a_pass_say_so_and_do_not_mix_the_two(counted: str, tmp_
 def test_the_command_says_it_in_one_line_and_may_keep_them(counted: str, tmp_path: Path, capsys) -> None:
     measure = ["measure", counted, "--measure", "entropy", "--output"]
     assert cli.main([*measure, str(tmp_path / "e.zarr")]) == 0
-    assert capsys.readouterr().err == f"{TOLD}\n"
+    assert capsys.readouterr().err == f"reluscope measure: {TOLD}\n"
     assert cli.main([*measure, str(tmp_path / "k.zarr"), "--keep-nan"]) == 0
     assert capsys.readouterr().err == ""
     values = [open_series(tmp_path / f"{name}.zarr").values for name in "ek"]

@@ -218,17 +218,17 @@ def test_a_folder_named_plan_is_checked_like_any_other(clone: Clone) -> None:
 
 def test_what_snakemake_remembers_of_long_names_is_found(clone: Clone) -> None:
     """Its records of them are longer than a file's name may be, and lie in folders."""
-    name = "long-" * 30 + "run"
-    run = f"results/runs/{name}-seed0"
-    clone.configure(CONFIG.replace("\nmeasures:", f"\n  {name}: {{network: resnet8}}\nmeasures:"))
-    made = [f"{run}/weights.zarr", f"{run}/counts/00000000-00000002.zarr"]
-    clone.run(*made)
-    clone.edit("config.yaml", "batch_size: 50, steps", "batch_size: 20, steps")
-    assert clone.planned(*made) >= {made[1].removeprefix("results/")}
+    run, figure = ("".join(f"{name}{i}" for i in range(40))[:length] for name, length in (("run", 90), ("figure", 100)))
+    shown = f"  {figure}: {{runs: [{run}], steps: {{list: [0, 4]}}, measures: [net_pattern_changes]}}\n"
+    clone.configure(CONFIG.replace("\nmeasures:", f"\n  {run}: {{network: resnet8}}\nmeasures:") + shown)
+    made = f"results/runs/{run}-seed0/measures/net_pattern_changes.{figure}.zarr"
+    clone.run(made)
+    clone.edit("config.yaml", "list: [0, 4]", "list: [0, 2]")
+    assert made.removeprefix("results/") in clone.planned(made)
     shutil.rmtree(clone.folder / ".snakemake")
-    stopped = clone.snakemake("--dry-run", *made)
+    stopped = clone.snakemake("--dry-run", made)
     assert stopped.returncode != 0
-    assert "was made with batch_size: 50, but now it is 20" in stopped.stdout
+    assert "was made with steps: [0, 4], but now it is [0, 2]" in stopped.stdout
 
 
 def test_the_scorecard_waits_for_the_measures_it_reads(clone: Clone) -> None:

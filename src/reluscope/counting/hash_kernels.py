@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reluscope.counting.device import Run, unsigned
+from reluscope.counting.nan import count_nan
 from reluscope.counting.sorted_counts import KeyBuffers
 from reluscope.counting.triton_kernels import TritonCounter
 
@@ -37,6 +38,7 @@ class HashCounter(TritonCounter):
         if labels is not None:
             super().add(preactivation, labels)
             return
+        self._num_nan = self._num_nan + count_nan(preactivation)
         keys = torch.empty(
             preactivation.numel() // self._num_channels,
             dtype=torch.int32 if self._num_channels <= 32 else torch.int64,

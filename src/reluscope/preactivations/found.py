@@ -269,6 +269,10 @@ class Found:
 class _Writes(TorchDispatchMode):
     """Sees what is written to before it is."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds, to keep it away from this mode
+
     def __init__(self, contents: Contents) -> None:
         super().__init__()
         self._contents = contents

@@ -16,6 +16,10 @@ class Probe(TorchDispatchMode):
 
     supports_higher_order_operators = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler, which takes seconds, to keep it away from this mode
+
     def __init__(self, before: Callable[..., Any], after: Callable[..., None]) -> None:
         super().__init__()
         self._before, self._after = before, after
