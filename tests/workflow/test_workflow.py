@@ -220,15 +220,16 @@ def test_what_snakemake_remembers_of_long_names_is_found(clone: Clone) -> None:
     """Its records of them are longer than a file's name may be, and lie in folders."""
     run, figure = ("".join(f"{name}{i}" for i in range(40))[:length] for name, length in (("run", 90), ("figure", 100)))
     shown = f"  {figure}: {{runs: [{run}], steps: {{list: [0, 4]}}, measures: [net_pattern_changes]}}\n"
-    clone.configure(CONFIG.replace("\nmeasures:", f"\n  {run}: {{network: resnet8}}\nmeasures:") + shown)
+    config = CONFIG.replace("\nmeasures:", f"\n  {run}: {{network: resnet8}}\nmeasures:") + shown
+    clone.configure(config.replace("runs: [a, b]", f"runs: [a, b, {run}]"))
     made = f"results/runs/{run}-seed0/measures/net_pattern_changes.{figure}.zarr"
     clone.run(made)
-    clone.edit("config.yaml", "list: [0, 4]", "list: [0, 2]")
+    clone.edit("config.yaml", "scorecard: true", "scorecard: true\nkeep_nan: true")
     assert made.removeprefix("results/") in clone.planned(made)
     shutil.rmtree(clone.folder / ".snakemake")
     stopped = clone.snakemake("--dry-run", made)
     assert stopped.returncode != 0
-    assert "was made with steps: [0, 4], but now it is [0, 2]" in stopped.stdout
+    assert "was made with keep_nan: None, but now it is True" in stopped.stdout
 
 
 def test_the_scorecard_waits_for_the_measures_it_reads(clone: Clone) -> None:
