@@ -207,6 +207,9 @@ NAMED: dict[str, tuple[Callable[[Tensor], Any], str, str]] = {
     "upside down": (lambda x: torch.where(x > 0, 0.0, x), "where", "not its own"),
     "|x|": (lambda x: (x + x.abs()) / 2, "abs", "alike"),
     "shrinkage": (F.softshrink, "softshrink", "two places"),
+    "softplus": (lambda x: torch.log1p(torch.exp(x)), "softplus", "not piecewise linear"),
+    "logaddexp": (lambda x: torch.logaddexp(x, torch.zeros(1)), "logaddexp", "smooth"),
+    "NumPy": (lambda x: torch.from_numpy(np.maximum(x.numpy(), 0)), "numpy", "NumPy"),
     "a thread": (in_a_thread, "relu_1", "another thread"),
     "lstm": (lambda x: torch.sigmoid(x[:, :3]) * torch.tanh(x[:, 3:]), "sigmoid", "two sides"),
 }

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -188,3 +189,52 @@ def test_windows_folded_into_the_images_are_positions() -> None:
     assert GIVEN[0].shape == (12, 4, 5)
     assert (layer.height, layer.width, layer.num_positions) == (4, 4, 48)
     assert_counts(layer, bits_of(GIVEN[0], 2))
+
+
+class Weighted(nn.Module):
+    """A function of the images and a parameter, then a ReLU."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], *shape: int) -> None:
+        super().__init__()
+        self.weight, self.function, self.relu = nn.Parameter(torch.randn(*shape)), function, nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.function(x, self.weight))
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "axis"),
+    [
+        (lambda x, w: torch.einsum("nchw,cd->nhwd", x, w), (3, 5), 3),
+        (lambda x, w: torch.einsum("nchw, cd -> ndhw", x, w), (3, 5), 1),
+        (lambda x, w: torch.einsum("dc,nchw->nhdw", w, x), (5, 3), 2),
+        (lambda x, w: torch.einsum("nhwc,cd->nhwd", F.conv2d(x, torch.ones(3, 3, 1, 1)).movedim(1, -1), w), (3, 5), 3),
+        (lambda x, w: torch.tensordot(x, w, ([1], [0])), (3, 5), 3),
+        (lambda x, w: w @ F.unfold(x, 3), (5, 27), 1),
+        (lambda x, w: F.fold(w @ F.unfold(x, 1), (6, 4), 1), (5, 3), 1),
+        (lambda x, w: F.unfold(x, 3).transpose(1, 2) @ w, (27, 5), 2),
+    ],
+)
+def test_channels_that_sums_over_parameters_make(
+    function: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], axis: int
+) -> None:
+    torch.manual_seed(5)
+    network, images = Weighted(function, *shape), torch.randn(7, 3, 6, 4)
+    (layer,) = count_patterns(network, images, batch_size=3)
+    assert (layer.num_channels, layer.channel_axis) == (5, axis)
+    bits = [bits_of(function(batch, network.weight), axis) for batch in images.split(3)]
+    assert_counts(layer, np.concatenate(bits))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: torch.einsum("nchw,cde->nhwde", x, w),
+        lambda x, w: torch.einsum("nchw,nkhw->nchk", x, x),
+        lambda x, w: torch.bmm(F.linear(x.flatten(1), w.flatten(0, 1)).view(-1, 8, 9), x.flatten(1)[:, :9, None]),
+    ],
+)
+def test_channels_that_may_be_on_several_axes_are_asked_for(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    network, images = Weighted(function, 3, 24, 72), torch.randn(7, 3, 6, 4)
+    with pytest.raises(ValueError, match=r"Layer 'relu': it cannot be told which axis of .* give channel_axis"):
+        count_patterns(network, images, batch_size=3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -33,19 +34,24 @@ class Passes:
     def __init__(self, network: nn.Module, watcher: Watcher, found: Found, device: torch.device) -> None:
         self._network, self._watcher, self._found, self._device = network, watcher, found, device
         self._is_first = True
+        self._shape: torch.Size | None = None  # of the first batch
+        self._num_calls: Mapping[str, int] = {}  # of each activation by one module, in the last pass
+        self._numbers: dict[str, set[int]] = {}  # the same, of all passes that called it
 
     def run(self, batch: Tensor, visit: Visit) -> None:
         """One pass over a batch, which the network may write to."""
         self._found.put_back()
         if not self._is_first:
-            with self._watcher.forward_pass(visit):
+            with self._watcher.forward_pass(visit, probes=batch.shape != self._shape):
                 self._network(batch)
+            self._compare_calls()
             return
         self._is_first = False
-        self._some = batch[:_KEPT].clone()
+        self._some, self._shape = batch[:_KEPT].clone(), batch.shape
         before = RandomStates(self._device)
-        with self._found.first_pass(), self._watcher.forward_pass(visit, learns=True):
+        with self._found.first_pass(), self._watcher.forward_pass(visit, learns=True), self._told_dtype(batch):
             self._network(batch)
+        self._compare_calls()
         self._draws = RandomStates(self._device) != before or bool(self._found.drawing)
 
     def before_first(
@@ -80,9 +86,45 @@ class Passes:
                 f"the forward pass draws random numbers, in {listed(names or [type(self._network).__name__])}: the "
                 "counts are those of one draw, and others of another"
             )
-        self.after_last(layers)
+        self._prove(layers)
 
     def after_last(self, layers: Layers) -> None:
+        """Find out which positions lie image by image, and say which calls cannot be told apart.
+
+        Raises:
+            ValueError: a layer's input does not depend on the images.
+        """
+        self._prove(layers)
+        if varying := {name: sorted(numbers) for name, numbers in self._numbers.items() if len(numbers) > 1}:
+            names = [f"{name} ({' or '.join(map(str, numbers))})" for name, numbers in varying.items()]
+            tell(
+                f"batches call an activation of one name in other numbers: {listed(names)} times; such calls are told "
+                "apart by their order alone, so that a layer may hold those of several places"
+            )
+
+    def _compare_calls(self) -> None:
+        if self._watcher.num_calls != self._num_calls:
+            self._num_calls = self._watcher.num_calls
+            for name, number in self._num_calls.items():
+                self._numbers.setdefault(name, set()).add(number)
+
+    @contextmanager
+    def _told_dtype(self, batch: Tensor) -> Iterator[None]:
+        """A network that stops at images of another dtype than its parameters."""
+        try:
+            yield
+        except (RuntimeError, NotImplementedError) as error:
+            dtypes = {parameter.dtype for parameter in self._network.parameters()}
+            if "type" not in str(error) or batch.dtype in dtypes or len(dtypes) != 1:
+                raise
+            own, given = (str(dtype).removeprefix("torch.") for dtype in (*dtypes, batch.dtype))
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"images: the network, whose parameters are {own}, stops at images that are {given} ({reason}); give "
+                f"images.to(torch.{own}), or a network that takes them as they are"
+            ) from error
+
+    def _prove(self, layers: Layers) -> None:
         """Find out which positions lie image by image, where that is in doubt, and was not known before.
 
         Raises:

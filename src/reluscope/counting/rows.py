@@ -49,6 +49,7 @@ def image_axes(run: _Run, batch: Tensor) -> Mapping[str, frozenset[int]] | None:
     else:
         return None
     same = [name for name in first if all(_is_same(name, first, other) for other in others)]
+    same = [name for name in same if not _are_alike(*first[name])]
     if same:
         _require_dependence(run, images, first, same)
     return {name: _axes(*of_layer, [other.get(name) for other in others]) for name, of_layer in first.items()}
@@ -103,6 +104,12 @@ def _follows(values: Tensor, axis: int, other: tuple[Site, Tensor] | None, order
     half = values.dtype in (torch.float16, torch.bfloat16)
     rounding = (3e-2 if half else 1e-4) * before.norm(dim=-1).amax()
     return bool(((own <= nearest / 2) | (own <= rounding)).all())
+
+
+def _are_alike(site: Site, values: Tensor) -> bool:
+    """Whether all images have the same rows, as where weights begin at 0: then it does not matter whose are whose."""
+    of_axes = (_rows(values, axis) for axis in layouts(values.shape, site.channel_axis, FEW))
+    return any(torch.equal(rows, rows[:1].expand_as(rows)) for rows in of_axes)
 
 
 def _rows(values: Tensor, axis: int) -> Tensor:

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload, OpOverloadPacket
 
 FIRST: frozenset[Callable[..., Any]] = frozenset(
     [
         *(F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
-        *(F.batch_norm, F.instance_norm, F.group_norm),
+        *(F.batch_norm, F.instance_norm, F.group_norm, F.unfold, F.fold),
     ]
 )
 """Functions whose result has its channels on axis 1."""
@@ -58,13 +58,15 @@ _RESHAPING: frozenset[Callable[..., Any]] = frozenset(
 """Functions that keep the order of all values: an axis stays where as many values stand before it as did."""
 
 _MIXING: frozenset[Callable[..., Any]] = frozenset([torch.einsum, torch.tensordot])
-"""Functions whose axes may mean anything, also where there are as many as before."""
+"""Functions whose axes may mean anything, also where there are as many as before, but for those of parameters alone."""
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("convolution", "_convolution", "conv1d", "conv2d", "conv3d"), F.conv2d),
     **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), F.conv_transpose2d),
     **dict.fromkeys(("batch_norm", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm"), F.batch_norm),
     "instance_norm": F.instance_norm,
+    "im2col": F.unfold,
+    "col2im": F.fold,
     **dict.fromkeys(("group_norm", "native_group_norm"), F.group_norm),
     **dict.fromkeys(("layer_norm", "native_layer_norm"), F.layer_norm),
     **dict.fromkeys(("rms_norm", "_fused_rms_norm"), F.rms_norm),
@@ -102,7 +104,9 @@ class ChannelAxes:
             ValueError: it cannot be told.
         """
         if tensor.ndim < 2:
-            raise ValueError(f"expected an axis of images and one of channels, but got shape {list(tensor.shape)}")
+            raise ValueError(
+                f"expected an axis of images and one of channels, but got shape {list(tensor.shape)}; exclude the layer"
+            )
         if tensor.ndim == 2:
             return 1
         if not self._is_known(tensor):
@@ -126,6 +130,8 @@ class ChannelAxes:
                 self._learn(tensor, 1)
             elif function in LAST:
                 self._learn(tensor, tensor.ndim - 1)
+            elif function in _MIXING:
+                self._learn(tensor, _axis_of_mixture(function, args, kwargs, tensor))
             elif sources := [source for source in _tensors([*args, *kwargs.values()]) if self._is_known(source)]:
                 self._learn(tensor, self._inherited(function, args, kwargs, sources, tensor))
             elif function in _PRODUCTS:
@@ -141,8 +147,6 @@ class ChannelAxes:
         sources: Sequence[Tensor],
         result: Tensor,
     ) -> int | None:
-        if function in _MIXING:
-            return None
         if function in _RESHAPING:
             axis = self._known[id(sources[0])][1]
             return _kept(sources[0].shape, axis, result.shape) if sources[0] is args[0] else None
@@ -163,6 +167,8 @@ class ChannelAxes:
         """
         skipped = 1 if function in _SUMS_OF_PRODUCTS else 0
         left, right = (list(_tensors([*args, *kwargs.values()]))[skipped:] + [result] * 2)[:2]
+        if right.ndim == result.ndim > 2 and result.shape[-1] == 1:  # matrices times vectors
+            return None
         if self._is_known(left) and self._is_known(right) and left.ndim == right.ndim == result.ndim:
             of_left, of_right = self._known[id(left)][1], self._known[id(right)][1]
             if of_left == result.ndim - 2 and of_right == result.ndim - 2:
@@ -186,6 +192,28 @@ def _tensors(values: Iterable[object]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, tuple | list):
             yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _axis_of_mixture(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor
+) -> int | None:
+    """The one axis of the result that comes from parameters alone."""
+    operands = list(_tensors([*args, *kwargs.values()]))
+    if function is torch.tensordot:
+        dims = kwargs.get("dims", args[2] if len(args) > 2 else 2)
+        num_summed = dims if isinstance(dims, int) else len(dims[0])
+        is_last = isinstance(operands[1], nn.Parameter) and operands[1].ndim - num_summed == 1
+        return result.ndim - 1 if is_last else None
+    equation = args[0].replace(" ", "") if args and isinstance(args[0], str) else ""
+    given, arrow, made = equation.partition("->")
+    letters = given.split(",")
+    if not arrow or "." in equation or len(letters) != len(operands):
+        return None
+    of_others = {
+        c for each, of in zip(letters, operands, strict=True) if not isinstance(of, nn.Parameter) for c in each
+    }
+    new = [axis for axis, letter in enumerate(made) if letter not in of_others]
+    return new[0] if len(new) == 1 else None
 
 
 def _axis_of_norm(args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor) -> int | None:

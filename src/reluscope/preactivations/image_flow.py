@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 _OF_SHAPE_ALONE = ("empty", "zeros", "ones", "full", "rand", "randn", "randint")
+_BY_VALUE = frozenset([torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape])
+"""Operations with one of these tags give a number, or a shape, that depends on values."""
+
 _LEAVING = frozenset(
     [
         *(Tensor.tolist, Tensor.numpy, Tensor.__array__, Tensor.__dlpack__, Tensor.item),
@@ -17,6 +20,8 @@ _LEAVING = frozenset(
     ]
 )
 """Methods that take values where no operation is seen."""
+
+_HANDING_OVER = frozenset([Tensor.numpy, Tensor.__array__, Tensor.__dlpack__])
 
 
 class ImageFlow:
@@ -28,12 +33,14 @@ class ImageFlow:
 
     Attributes:
         num_images: the length of the first of the images' tensors; 1 while it is not known.
+        decides: whether values of the images, or a shape that follows from them, were read: other images may then take
+            another way through the network.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._depends: dict[int, bool] = {}  # by the address of memory
         self._alive: dict[int, StorageWeakRef] = {}  # so that no other memory gets the address
-        self._is_begun = self._is_read = False
+        self._is_begun = self._is_read = self.decides = False
         self.num_images = 1
         for module in network.modules():
             for tensor in tensors_in([module._parameters, module._buffers, vars(module)]):
@@ -53,16 +60,19 @@ class ImageFlow:
             return True
         return self._depends.get(_memory(tensor), tensor.numel() > 1)
 
-    def leave(self, function: Callable[..., Any], args: Sequence[Any]) -> None:
-        """Learn that a function of torch is called."""
+    def leave(self, function: Callable[..., Any], args: Sequence[Any]) -> bool:
+        """Learn that a function of torch is called; whether it hands values of the images to other libraries."""
         if function in _LEAVING and any(self.depends(tensor) for tensor in tensors_in(args)):
-            self._is_read = True
+            self._is_read = self.decides = True
+            return function in _HANDING_OVER
+        return False
 
     def follow(self, operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> None:
         """Learn from one operation that ran."""
         name = operation.__name__.partition(".")[0]
         given = list(tensors_in([args, kwargs]))
         depends = self._is_read or any(self.depends(tensor) for tensor in given)
+        self.decides |= depends and not _BY_VALUE.isdisjoint(getattr(operation, "tags", ()))
         if name == "_local_scalar_dense":
             self._is_read |= depends and given[0].dtype != torch.bool  # that a branch is taken is no value
             return

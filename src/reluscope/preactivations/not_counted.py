@@ -12,6 +12,7 @@ NO_IMAGES = "its input does not depend on the images"
 UNSEEN = "its own forward function calls no activation that can be seen"
 FURTHER = "it is a further call in a module that is counted once"
 OTHER_THREAD = "it runs in another thread"
+ELSEWHERE = "what NumPy or another library computes cannot be seen, and may be an activation"
 LEFT_OUT = "include or exclude leave it out"
 
 

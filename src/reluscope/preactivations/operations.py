@@ -70,6 +70,7 @@ _SHAPES: dict[str, tuple[str, str]] = {
     "abs": ("abs", "its two sides are alike"),
     "sign": ("sign", "a step, with nothing linear"),
     "sgn": ("sign", "a step, with nothing linear"),
+    "logaddexp": ("logaddexp", "it is smooth, and which of two is larger is no sign"),
 }
 """Operations that have some shape of an activation, but that are never counted: a name, and why."""
 
@@ -192,6 +193,9 @@ class Operations:
         forms = self._forms(args[0])
         if name == "neg":
             return None, mapped(forms, lambda form: form.scaled(-1))
+        if name == "log1p" and any(form.through == "exp" for form in forms.values()):
+            found = self._find("softplus", "log(1 + exp(x))", reason="it is written out, and not piecewise linear")
+            return found, mapped(forms, lambda form: form.bent("softplus", [found.number]))
         return None, mapped(forms, lambda form: form.bent(name if name in _BENDING else None))
 
     def _shape(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Outcome:

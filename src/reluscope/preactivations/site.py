@@ -36,3 +36,20 @@ class Site:
 
 Visit = Callable[[Site, Tensor], None]
 """Takes a layer and its pre-activation, of any shape and dtype."""
+
+
+@dataclass
+class ModuleCall:
+    """An activation module that is being called.
+
+    Attributes:
+        depth: how many modules were being called when it was.
+        name: its own.
+        is_own: it has a forward function of its own.
+        is_met: its layer was met.
+    """
+
+    depth: int
+    name: str
+    is_own: bool
+    is_met: bool

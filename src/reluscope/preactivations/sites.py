@@ -6,10 +6,10 @@ images, and which axis holds their channels. Later passes see as little as they 
 
 from __future__ import annotations
 
-import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,11 +24,21 @@ from reluscope.preactivations.activations import (
 )
 from reluscope.preactivations.channels import ChannelAxes
 from reluscope.preactivations.choice import LayerChoice
+from reluscope.preactivations.eager import nothing_fused
 from reluscope.preactivations.image_flow import ImageFlow
-from reluscope.preactivations.not_counted import BY_SIGN, FURTHER, LEFT_OUT, NO_IMAGES, OTHER_THREAD, UNSEEN, NotCounted
+from reluscope.preactivations.not_counted import (
+    BY_SIGN,
+    ELSEWHERE,
+    FURTHER,
+    LEFT_OUT,
+    NO_IMAGES,
+    OTHER_THREAD,
+    UNSEEN,
+    NotCounted,
+)
 from reluscope.preactivations.operations import Finding, Operations
 from reluscope.preactivations.probe import Probe, probing_new_threads
-from reluscope.preactivations.site import Site, Visit
+from reluscope.preactivations.site import ModuleCall, Site, Visit
 from reluscope.preactivations.transforms import outside, readable
 
 
@@ -77,7 +87,7 @@ def watched(network: nn.Module, choice: LayerChoice | None = None, *, lists: boo
                 f"TorchScript; give the module that it was made of"
             )
     watcher = Watcher(network, choice or LayerChoice(), lists=lists)
-    with _nothing_fused(), ExitStack() as hooks:
+    with nothing_fused(), ExitStack() as hooks:
         for name, module in modules.items():
             before, after = watcher.hooks(name, module)
             hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -86,29 +96,13 @@ def watched(network: nn.Module, choice: LayerChoice | None = None, *, lists: boo
     watcher.require_use()
 
 
-@dataclass
-class _Module:
-    """An activation module that is being called.
-
-    Attributes:
-        depth: how many modules were being called when it was.
-        name: its own.
-        is_own: it has a forward function of its own.
-        is_met: its layer was met.
-    """
-
-    depth: int
-    name: str
-    is_own: bool
-    is_met: bool
-
-
 class Watcher(TorchFunctionMode):
     """Sees the calls of functions by itself, those of modules by its hooks, and operations by a `Probe`.
 
     Attributes:
         found: the kind of activation of every layer that any pass called, taken or not, by its name.
         not_counted: what the first pass called and visited no layer for, unless the choice leaves it out by name.
+        num_calls: in the last pass, of each activation module, and of each function by one module, named with `()`.
     """
 
     def __init__(self, network: nn.Module, choice: LayerChoice, *, lists: bool = False) -> None:
@@ -117,6 +111,7 @@ class Watcher(TorchFunctionMode):
         self._module_names = {_readable(name, module) for name, module in network.named_modules()}
         self.found: dict[str, Activation] = {}
         self.not_counted: list[NotCounted] = []
+        self.num_calls: Mapping[str, int] = {}
         self._is_learning = True
         self._forget()
         self._begin(None)
@@ -124,7 +119,7 @@ class Watcher(TorchFunctionMode):
     def _forget(self) -> None:
         """What a pass that learns finds out."""
         self._axis_of: dict[str, int] = {}  # of each layer that was visited
-        self._has_hidden = False  # layers that only a probe sees
+        self._has_hidden = False  # layers that only a probe sees, or may be met in other batches
         self._no_layers: set[str] = set()
         self._other_names: set[str] = set()  # of what was noted, whether of interest or not
 
@@ -133,24 +128,29 @@ class Watcher(TorchFunctionMode):
         self._found: dict[str, Activation] = {}  # all layers met, chosen or not
         self._noted: dict[object, NotCounted] = {}
         self._num_visited = 0
+        self._num_calls: Counter[str] = Counter()
         self._axes = ChannelAxes()
         self._flow: ImageFlow | None = None
         self._operations: Operations | None = None
         self._callers: list[str] = []  # paths of the modules that are being called, outermost first
-        self._within: list[_Module] = []
+        self._within: list[ModuleCall] = []
         self._functions = self._activations = 0  # functions of torch that are being called
         self._is_busy = False  # with what is no part of the network
 
     @contextmanager
-    def forward_pass(self, visit: Visit, *, learns: bool = False) -> Iterator[None]:
-        """Around one forward pass; the first one learns, and any that is told to learns anew."""
+    def forward_pass(self, visit: Visit, *, learns: bool = False, probes: bool = False) -> Iterator[None]:
+        """Around one forward pass; the first one learns, and any that is told to learns anew.
+
+        Args:
+            probes: sees every operation, because the pass may call what the first one did not.
+        """
         self._begin(visit)
         self._is_learning |= learns
         if self._is_learning:
             self._forget()
         try:
             with ExitStack() as modes:
-                if self._is_learning or self._has_hidden:
+                if self._is_learning or self._has_hidden or probes:
                     self._flow = ImageFlow(self._network)
                     self._operations = Operations(self._flow.depends)
                     modes.enter_context(Probe(self.before_operation, self.after_operation))
@@ -160,6 +160,8 @@ class Watcher(TorchFunctionMode):
                 yield
             if self._is_learning:
                 self.not_counted = list(dict.fromkeys(self._noted.values()))
+            self._has_hidden |= self._flow is not None and self._flow.decides
+            self.num_calls = self._num_calls
             layers = {name: kind for name, kind in self._found.items() if name not in self._no_layers}
             if not self._lists:
                 self._choice.require_layers(layers, self.not_counted)
@@ -184,8 +186,9 @@ class Watcher(TorchFunctionMode):
         if activation is not None:
             threshold = activation.threshold_of_call(args, kwargs)
             self._call(self._of_caller(activation.function), activation, threshold, _first(args, kwargs))
-        if self._flow is not None:
-            self._flow.leave(func, args)
+        if self._flow is not None and self._flow.leave(func, args):
+            name = self._of_caller(func.__name__.strip("_"))
+            self._note(name, NotCounted(name, f"Tensor.{func.__name__}", ELSEWHERE))
         self._functions += 1
         self._activations += activation is not None
         try:
@@ -248,12 +251,12 @@ class Watcher(TorchFunctionMode):
         is_own, depth = not runs_as_torch_has_it(module), len(self._callers)
         threshold = activation.threshold_of_module(module)
         if not self._within:
-            self._within.append(_Module(depth, name, is_own, is_met=False))
+            self._within.append(ModuleCall(depth, name, is_own, is_met=False))
             if not is_own:
                 self._call(name, activation, threshold, values)
         elif self._within[-1].is_own and not is_own:
             self._call(name, activation, threshold, values)
-            self._within.append(_Module(depth, name, is_own=False, is_met=True))
+            self._within.append(ModuleCall(depth, name, is_own=False, is_met=True))
 
     def _find(self, finding: Finding, elsewhere: bool) -> None:
         for part in finding.parts:
@@ -276,11 +279,13 @@ class Watcher(TorchFunctionMode):
     ) -> None:
         """An activation is called: a layer, or a part of the activation module that calls it."""
         if not self._within:
+            self._num_calls[f"{name}()"] += 1
             self._meet(self._free_name(name), activation, threshold, values, finding)
             return
         module = self._within[-1]
         if not module.is_met:
             module.is_met = True
+            self._num_calls[module.name] += 1
             self._meet(self._free_name(module.name, module.name), activation, threshold, values, finding)
         elif module.is_own:
             self._note(name, NotCounted(name, activation.name, FURTHER))
@@ -383,13 +388,3 @@ def _first(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _readable(path: str, module: nn.Module) -> str:
     return path or type(module).__name__.lower()
-
-
-@contextmanager
-def _nothing_fused() -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-        torch.backends.mha.set_fastpath_enabled(False)
-        if "torch._dynamo" in sys.modules:  # without it nothing was compiled, and importing it takes seconds
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield

@@ -20,8 +20,13 @@ def readable(name: str, preactivation: Tensor) -> Tensor:
     """The tensor itself, where it stands for one of the same values, as in grad and the like.
 
     Raises:
-        ValueError: it stands for one image of many, as in vmap.
+        ValueError: it stands for one image of many, as in vmap, or is nested.
     """
+    if preactivation.is_nested:
+        raise ValueError(
+            f"Layer {name!r}: its input is a nested tensor, whose rows have no common shape; give the network padded "
+            "tensors, or exclude the layer"
+        )
     while torch._C._functorch.is_gradtrackingtensor(preactivation):
         preactivation = torch._C._functorch.get_unwrapped(preactivation)
     if torch._C._functorch.is_functorch_wrapped_tensor(preactivation):
