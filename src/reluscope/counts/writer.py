@@ -152,7 +152,7 @@ class CountsWriter:
         settings = {name: value for name, value in begun.items() if name != "resumed"}
         self._attributes = {**settings, "resumed": changes} if changes else settings
         if changes != self._group.attrs.get("resumed", []):
-            self._group.attrs["resumed"] = changes
+            self._put_attributes()
 
     def append(self, step: int, epoch: float, layers: Sequence[Counts]) -> None:
         """Add a step's counts, one a layer.
@@ -234,7 +234,12 @@ class CountsWriter:
             self._attributes = {**self._attributes, "resumed": [*changes, last]}
         else:
             self._attributes = self._given
-        self._group.attrs.put(self._attributes)
+        self._put_attributes()
+
+    def _put_attributes(self) -> None:
+        """Those of the store, beside what was noted of its layers."""
+        noted = {name: value for name, value in self._group.attrs.items() if name == NOT_COUNTED}
+        self._group.attrs.put({**self._attributes, **noted})
 
     def finish(self) -> None:
         """Write what is left, and give the store its final name.
