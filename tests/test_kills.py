@@ -23,6 +23,7 @@ import torch
 from reluscope import files, open_counts, open_weights, stores
 from reluscope.checkpoints import writer as weights_writer
 from reluscope.counts import CountsWriter
+from reluscope.counts import layout as counts_layout
 from reluscope.counts import writer as counts_writer
 from reluscope.data.spec import DataSpec
 from reluscope.patterns import PatternCounts
@@ -45,7 +46,8 @@ def train(folder: Path) -> None:
 
 def count(folder: Path) -> None:
     """Stands for a counting job: the writer is real, the counts are drawn."""
-    with mock.patch.multiple(counts_writer, SAVE_BYTES=20_000, CHUNK_PATTERNS=1000):
+    chunks = mock.patch.object(counts_layout, "CHUNK_PATTERNS", 1000)
+    with chunks, mock.patch.object(counts_writer, "SAVE_BYTES", 20_000):
         store = CountsWriter(folder / "store.partial", folder / "store.zarr", {"run": "r"}, folder.parent / "source")
         try:
             for step in range(len(store.steps), 12):

@@ -20,7 +20,7 @@ from reluscope import open_counts, open_weights, placement, stores, verification
 from reluscope.checkpoints import WeightsWriter
 from reluscope.checkpoints import writer as weights_writer
 from reluscope.counts import CountsWriter
-from reluscope.counts import writer as counts_writer
+from reluscope.counts import layout as counts_layout
 from reluscope.patterns import PatternCounts
 from reluscope.series import MeasureSeries, open_series, write_series
 
@@ -33,7 +33,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stores of several chunks in each direction."""
     monkeypatch.setattr(weights_writer, "BLOCK_STEPS", 16)
     monkeypatch.setattr(weights_writer, "CHUNK_VALUES", 64)
-    monkeypatch.setattr(counts_writer, "CHUNK_PATTERNS", 100)
+    monkeypatch.setattr(counts_layout, "CHUNK_PATTERNS", 100)
 
 
 def network() -> nn.Module:

@@ -295,6 +295,35 @@ def test_a_recording_that_goes_on_elsewhere_says_from_which_step(tmp_path: Path,
     assert (change["step"], change["versions"]["torch"]) == (1, "9.9")
 
 
+def test_a_machine_that_made_no_step_is_not_named(tmp_path: Path, monkeypatch) -> None:
+    """Opened elsewhere, closed without a step, and gone on with where it began, twice."""
+    network, images, path = network_of(), images_of(), tmp_path / "c.zarr"
+    here = stores.versions()
+    for step, versions in ((0, here), (None, here | {"torch": "9.9"}), (1, here), (2, here)):
+        monkeypatch.setattr(stores, "versions", lambda versions=versions: versions)
+        recorder = PatternRecorder(network, images, path)
+        if step is not None:
+            recorder.record(step)
+        recorder.close(finish=step == 2)
+    assert "resumed" not in open_counts(path).attributes
+
+
+@pytest.mark.filterwarnings("ignore::reluscope.preactivations.warned.CountingWarning")
+def test_what_is_not_counted_stays_noted_where_steps_are_forgotten_elsewhere(tmp_path: Path, monkeypatch) -> None:
+    network, images, path = nn.Sequential(network_of(), nn.GELU()), images_of(), tmp_path / "c.zarr"
+    recorder = PatternRecorder(network, images, path)
+    for step in range(2):
+        recorder.record(step)
+    recorder.close(finish=False)
+    versions = stores.versions() | {"torch": "9.9"}
+    monkeypatch.setattr(stores, "versions", lambda: versions)
+    recorder = PatternRecorder(network, images, path)
+    recorder.record(2)
+    recorder.rewind(2)
+    recorder.close()
+    assert [one["name"] for one in open_counts(path).not_counted] == ["1"]
+
+
 def test_a_recording_all_of_which_is_made_again_elsewhere_is_of_there(tmp_path: Path, monkeypatch) -> None:
     network, images, path = network_of(), images_of(), tmp_path / "c.zarr"
     recorder = PatternRecorder(network, images, path)

@@ -16,7 +16,7 @@ from reluscope import cli, open_counts, open_weights, stores
 from reluscope.checkpoints import WeightsWriter
 from reluscope.checkpoints import writer as weights_writer
 from reluscope.counts import CountsWriter
-from reluscope.counts import writer as counts_writer
+from reluscope.counts import layout as counts_layout
 from reluscope.patterns import PatternCounts
 from reluscope.series import MeasureSeries, open_series, write_series
 
@@ -26,7 +26,7 @@ STEPS = np.arange(0, 140, 2)
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run's weights (two blocks of steps), counts (several chunks a layer) and one measure."""
-    monkeypatch.setattr(counts_writer, "CHUNK_PATTERNS", 100)
+    monkeypatch.setattr(counts_layout, "CHUNK_PATTERNS", 100)
     monkeypatch.setattr(weights_writer, "BLOCK_STEPS", 64)
     run = tmp_path / "results" / "runs" / "r"
     torch.manual_seed(0)

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from reluscope import open_counts
 from reluscope.counts import CountsStore
-from reluscope.counts.writer import CHUNK_PATTERNS, create_pattern_array
+from reluscope.counts.layout import CHUNK_PATTERNS, create_pattern_array
 
 Values = NDArray[np.unsignedinteger]
 

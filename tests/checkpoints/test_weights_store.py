@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -15,6 +16,7 @@ from torch import nn
 
 from reluscope import files, stores
 from reluscope.checkpoints import WeightsWriter, open_weights
+from reluscope.checkpoints import cores as cores_module
 from reluscope.checkpoints import writer as writer_module
 from reluscope.files import WriteError
 
@@ -102,7 +104,7 @@ def test_what_is_not_given_is_nan_whatever_an_earlier_block_held(tmp_path: Path,
 def test_a_training_waits_for_a_slow_disk(tmp_path: Path, monkeypatch, has_spare_core, steps) -> None:
     """For the oldest of three blocks of four, or, where it has all cores, for each block."""
     monkeypatch.setattr(writer_module, "BLOCK_STEPS", 4)
-    monkeypatch.setattr(writer_module, "_has_spare_core", lambda _: has_spare_core)
+    monkeypatch.setattr(writer_module, "has_spare_core", lambda _: has_spare_core)
     disk, write_chunk = threading.Event(), writer_module._write_chunk
     monkeypatch.setattr(writer_module, "_write_chunk", lambda *chunk: disk.wait(60) and write_chunk(*chunk))
     store, dumped, waits = writer(tmp_path, network()), [], threading.Event()
@@ -134,19 +136,19 @@ def test_a_training_waits_for_a_slow_disk(tmp_path: Path, monkeypatch, has_spare
 
 @pytest.mark.parametrize(("threads", "expected"), [(1, True), (2, False), (3, False)])
 def test_a_training_with_as_many_threads_as_cores_leaves_none(monkeypatch, threads, expected) -> None:
-    monkeypatch.setattr(writer_module.os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert writer_module._has_spare_core(network()) is expected
-    assert writer_module._has_spare_core(network().to("meta"))  # as any that is not the processor
+    assert cores_module.has_spare_core(network()) is expected
+    assert cores_module.has_spare_core(network().to("meta"))  # as any that is not the processor
 
 
 @pytest.mark.parametrize(("cores", "elsewhere"), [(1, 1), (5, 5), (64, 8)])
 def test_blocks_of_a_gpu_are_compressed_by_the_cores_that_it_leaves(monkeypatch, cores, elsewhere) -> None:
     """A training on the CPU keeps to its own threads."""
-    monkeypatch.setattr(writer_module.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert writer_module._compressing_threads(network()) == 2
-    assert writer_module._compressing_threads(network().to("meta")) == elsewhere
+    assert cores_module.compressing_threads(network()) == 2
+    assert cores_module.compressing_threads(network().to("meta")) == elsewhere
 
 
 def test_chunks_are_even_shares(tmp_path: Path, monkeypatch) -> None:

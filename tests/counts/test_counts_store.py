@@ -14,9 +14,9 @@ import xarray
 from made_up import LAYERS, assert_same, counts_of, sampled_counts_of, write, writer
 
 from reluscope import stores
+from reluscope.counts import layout as layout_module
 from reluscope.counts import open_counts
 from reluscope.counts import store as store_module
-from reluscope.counts import writer as writer_module
 from reluscope.patterns import Counts, PatternCounts, SampledCounts
 
 
@@ -200,7 +200,7 @@ def test_stores_of_another_codec_open(tmp_path: Path, monkeypatch) -> None:
         settings = {"shape": (0,), "dimensions": ("pattern",), "chunks": (1 << 18,), "pcodec": {"level": 8}}
         return stores.create_array(group, name, dtype=dtype, **settings)
 
-    monkeypatch.setattr(writer_module, "create_pattern_array", create)
+    monkeypatch.setattr(layout_module, "create_pattern_array", create)
     store = open_counts(write(tmp_path, [0, 3]))
     for layer in range(4):
         assert_same(store.at(1, layer).sample, counts_of(3)[layer])
@@ -287,7 +287,7 @@ def test_chunks_at_one_anothers_place_are_not_read(
     tmp_path: Path, monkeypatch, forget_manifest, one: str, other: str, why: str, is_old: bool
 ) -> None:
     """By their marks, or in a store made before it kept them, by what they hold, as far as that can tell."""
-    monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 4000)
+    monkeypatch.setattr(layout_module, "CHUNK_PATTERNS", 4000)
     path = write(tmp_path, [0, 3, 7])
     exchange(path / one, path / other)
     if is_old:

@@ -12,6 +12,7 @@ from torch import nn
 
 from reluscope import count_patterns, stores
 from reluscope.counts import CountsWriter, open_counts
+from reluscope.counts import layout as layout_module
 from reluscope.counts import store as store_module
 from reluscope.counts import writer as writer_module
 from reluscope.patterns import PatternCounts
@@ -78,7 +79,7 @@ def test_stores_that_keep_classes_in_bytes_open(tmp_path: Path, monkeypatch) -> 
         dimensions = ("pair",) if name.startswith("class_") else ("pattern",)
         return stores.create_array(group, name, dtype=dtype, shape=(0,), dimensions=dimensions, chunks=(1 << 18,))
 
-    monkeypatch.setattr(writer_module, "create_pattern_array", create)
+    monkeypatch.setattr(layout_module, "create_pattern_array", create)
     path = write(tmp_path, [0, 3])
     assert xarray.open_zarr(path, group="layer000").class_index.dtype == np.uint8
     for layer in range(2):
@@ -119,7 +120,7 @@ def test_xarray_names_what_they_are(tmp_path: Path) -> None:
 
 def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch) -> None:
     steps = [0, 1, 2, 5]
-    monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 50)
+    monkeypatch.setattr(layout_module, "CHUNK_PATTERNS", 50)
     whole = write(tmp_path / "whole", steps)
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     store = writer(tmp_path / "killed", steps)
@@ -150,7 +151,7 @@ def test_work_that_lost_a_chunk_is_counted_anew(tmp_path: Path, monkeypatch, arr
 
 
 def test_damage_is_named_with_its_steps(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 50)
+    monkeypatch.setattr(layout_module, "CHUNK_PATTERNS", 50)
     path = write(tmp_path, [0, 3])
     assert list(damages(path)) == []
     counts = path / "layer000" / "class_counts" / "c"

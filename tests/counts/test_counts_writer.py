@@ -12,13 +12,14 @@ from made_up import assert_same, counts_of, sampled_counts_of, write, writer
 
 from reluscope import stores
 from reluscope.counts import CountsWriter, open_counts
+from reluscope.counts import layout as layout_module
 from reluscope.counts import writer as writer_module
 
 
 @pytest.mark.parametrize("counts_of", [counts_of, sampled_counts_of])
 def test_a_killed_job_continues_to_the_same_bytes(tmp_path: Path, bytes_below, monkeypatch, counts_of) -> None:
     steps = [0, 1, 2, 5, 9]
-    monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 1000)
+    monkeypatch.setattr(layout_module, "CHUNK_PATTERNS", 1000)
     whole = write(tmp_path / "whole", steps, counts_of)
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0)
     store = writer(tmp_path / "killed", steps)
@@ -116,7 +117,7 @@ def recorder(folder: Path, **attributes) -> CountsWriter:
 @pytest.mark.parametrize("counts_of", [counts_of, sampled_counts_of])
 @pytest.mark.parametrize("saved", [True, False])
 def test_what_is_forgotten_was_never_there(tmp_path: Path, bytes_below, monkeypatch, counts_of, saved: bool) -> None:
-    monkeypatch.setattr(writer_module, "CHUNK_PATTERNS", 1000)
+    monkeypatch.setattr(layout_module, "CHUNK_PATTERNS", 1000)
     monkeypatch.setattr(writer_module, "SAVE_SECONDS", -1.0 if saved else 60.0)
     for name, wrong in (("whole", []), ("rewound", [3, 4, 7])):
         store = recorder(tmp_path / name)

@@ -9,7 +9,6 @@ are gathered there, and copied when it is handed on (`ring`).
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import shutil
 import time
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from reluscope import stores
+from reluscope.checkpoints.cores import compressing_threads, has_spare_core
 from reluscope.checkpoints.layout import KINDS, Layout, flattener, tensors_by_kind
 from reluscope.checkpoints.ring import Ring, SideStream
 from reluscope.data.digest import without_new_digest
@@ -45,10 +45,6 @@ CHUNK_VALUES = 1 << 22
 
 SAVE_SECONDS = 60.0
 """A block that takes longer to fill is saved as far as it is, so that a kill costs a minute at most."""
-
-GPU_THREADS = 8
-"""Threads, at most, that compress beside a training on a GPU, which fills blocks several times as fast as one of them
-compresses: 5 ms a step of ResNet-20."""
 
 BLOCKS_WAITING = 2
 """Blocks that may wait to be written, the one being written included, beside the one that fills."""
@@ -111,8 +107,8 @@ class WeightsWriter:
         self._num_dumped = 0
         self._accuracies: list[float] = []
         self._thread = ThreadPoolExecutor(1, "weights")  # takes the blocks in order
-        self._compressing = ThreadPoolExecutor(_compressing_threads(network), "chunks")
-        self._most_waiting = BLOCKS_WAITING if _has_spare_core(network) else 0
+        self._compressing = ThreadPoolExecutor(compressing_threads(network), "chunks")
+        self._most_waiting = BLOCKS_WAITING if has_spare_core(network) else 0
         self._waiting: deque[Future[None]] = deque()
         self._spare: list[dict[str, NDArray[Any]]] = []  # blocks to fill again: fresh memory costs time at each touch
         self._has_failed = False
@@ -401,22 +397,3 @@ def _delta(num_steps: int) -> dict[str, Any]:
 def _write_chunk(array: zarr.Array, rows: slice, columns: slice, block: NDArray[Any]) -> None:
     # contiguous, because PCodec reads a whole chunk's memory as it lies (zarr 3.1.6), whatever its strides
     array[rows, columns] = np.ascontiguousarray(block[:, rows].T)
-
-
-def _has_spare_core(network: nn.Module) -> bool:
-    """Whether the training leaves a core to others."""
-    return _is_elsewhere(network) or torch.get_num_threads() < _cores()
-
-
-def _compressing_threads(network: nn.Module) -> int:
-    """As many as the training has on the CPU; no bit depends on it."""
-    return min(_cores(), GPU_THREADS) if _is_elsewhere(network) else torch.get_num_threads()
-
-
-def _is_elsewhere(network: nn.Module) -> bool:
-    return any(parameter.device.type != "cpu" for parameter in network.parameters())
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -73,9 +73,7 @@ def run(options: argparse.Namespace) -> int:
     manifest = output.with_suffix(".manifest.csv")  # which knows what was read before
     counted = Study.from_config(_config(options), manifest=lambda _: str(manifest)).runs[output.stem]
     assert isinstance(counted.spec, FilesSpec)
-    for finding in of_data(counted.spec.data):
-        print(finding, file=sys.stderr)
-    for finding in findings(counted.spec.files):
+    for finding in (*of_data(counted.spec.data), *findings(counted.spec.files)):
         print(finding, file=sys.stderr)
     write_manifest(counted.spec.files, manifest)
 

@@ -190,9 +190,10 @@ def _pack_planes(values, num_channels, positions_an_image, words, start, keys): 
             plane = (image * num_channels + channel) * positions_an_image + position
             for i in range(length):
                 part[i] ^= word if values[plane + i] > 0 else as_key(0)
-            for i in range(0, length - _LANES + 1, _LANES):
-                nan |= _nan_bits(values, plane + i)
-            for i in range(length - length % _LANES, length):
+            whole = length - length % (4 * _LANES)
+            for i in range(0, whole, 4 * _LANES):
+                nan |= _nan_bits_of_four(values, plane + i)
+            for i in range(whole, length):
                 nan |= np.uint16(np.isnan(values[plane + i]))
         done += length
     return nan != 0
@@ -235,6 +236,20 @@ def _nan_bits(typing_context, values, start):  # type: ignore[no-untyped-def]
             return ir.Constant(ir.IntType(_LANES), 0)
         vector = _load_vector(context, builder, signature, arguments)
         return builder.bitcast(builder.fcmp_unordered("uno", vector, vector), ir.IntType(_LANES))
+
+    return types.uint16(values, start), generate
+
+
+@intrinsic
+def _nan_bits_of_four(typing_context, values, start):  # type: ignore[no-untyped-def]
+    """Four times sixteen values: a bit is 1 where one of its four is NaN. One comparison tells it of two vectors."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        array, first = arguments
+        starts = [builder.add(first, ir.Constant(first.type, i * _LANES)) for i in range(4)]
+        a, b, c, d = (_load_vector(context, builder, signature, (array, at)) for at in starts)
+        are_nan = builder.or_(builder.fcmp_unordered("uno", a, b), builder.fcmp_unordered("uno", c, d))
+        return builder.bitcast(are_nan, ir.IntType(_LANES))
 
     return types.uint16(values, start), generate
 

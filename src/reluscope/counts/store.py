@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from reluscope import stores
-from reluscope.counts.writer import (
+from reluscope.counts.layout import (
     CHANGING,
     EXACT,
     MACHINE,
@@ -196,7 +196,7 @@ class CountsStore:
         elif not values.min():
             raise stores.misplaced(array, "counts of 0", steps)
         elif self.one_in == 1 and any(
-            values[start:stop].sum(dtype=np.int64) != self.num_positions[layer]
+            self.num_positions[layer] not in (0, values[start:stop].sum(dtype=np.int64))
             for start, stop in zip(starts, stops, strict=True)
         ):
             raise stores.misplaced(array, "counts do not add up to the number of positions", steps)

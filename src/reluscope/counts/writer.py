@@ -7,25 +7,35 @@ import shutil
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from reluscope import stores
+from reluscope.counts.layout import (
+    MACHINE,
+    NOT_COUNTED,
+    NUM_NAN,
+    OF_STEPS,
+    POSITIONS,
+    UNKNOWN,
+    StoredLayer,
+    create_layer,
+    describe,
+    fits,
+    group_of_layer,
+    in_words,
+    last,
+    stages,
+    values_of,
+)
 from reluscope.data.digest import without_new_digest
 from reluscope.files import remove
-from reluscope.patterns import Counts, PatternCounts, SampledCounts, expected_collisions
+from reluscope.patterns import Counts, PatternCounts, expected_collisions
 from reluscope.resuming import machines
-
-CHUNK_PATTERNS = 1 << 18
-PAGE_PATTERNS = 1 << 15
-"""Patterns that PCodec fits itself to at a time: several steps may share a chunk."""
 
 SAVE_SECONDS = 60.0
 SAVE_BYTES = 1 << 28
@@ -34,33 +44,7 @@ SAVE_BYTES = 1 << 28
 STATE = "state.json"
 """Beside an unfinished store: what is in it so far, and what it was begun with."""
 
-MACHINE = ("device", "threads", "batches_at_once")
-"""Attributes that may differ among counts of one run."""
-
-NOT_COUNTED = "not_counted"
-"""The attribute that lists what has the shape of an activation and is in no layer: name, operation, reason."""
-
-CHANGING = ("height", "width", "num_positions")
-"""What a layer may have another of at each step, where its positions do not lie image by image: 0 if it has."""
-
 _FORMAT = 2  # of the state
-
-EXACT = {"num_distinct": np.int64, "largest_count": np.int64, "entropy": np.float64}
-"""What a store of samples keeps for each step of a layer, of all patterns: the attributes of `SampledCounts`."""
-
-
-SHUFFLED = "shuffled_joint_entropy"
-"""For each step of a layer, where labels were shuffled too: the attribute of `PatternCounts`."""
-
-NUM_NAN = "num_nan"
-"""For each step of a layer: the attribute of `PatternCounts`, or `UNKNOWN`."""
-
-UNKNOWN = -1
-
-POSITIONS = "num_positions"
-"""For each step of a layer, where it is not the same at all: positions counted. Then that of the layer is 0."""
-
-OF_STEPS = {**EXACT, SHUFFLED: np.float64, POSITIONS: np.int64}
 
 
 class CountsWriter:
@@ -111,7 +95,7 @@ class CountsWriter:
     def _start(self) -> None:
         self.steps: list[int] = []
         self._epochs: list[float] = []
-        self._layers: list[_Layer] = []
+        self._layers: list[StoredLayer] = []
         self._waiting: list[list[PatternCounts]] = []  # what is kept of steps that are not in the store yet
         remove(self._state)  # first: it must never speak of another store than its own
         self._group = stores.create_group(self._store, self._attributes)
@@ -147,8 +131,8 @@ class CountsWriter:
         if self._source is None:
             self._go_on_here(state["attributes"])
         self._layers = [
-            _Layer(
-                _group(self._group, layer_group(i)),
+            StoredLayer(
+                group_of_layer(self._group, i),
                 layer["ends"],
                 layer["pair_ends"],
                 layer["of_steps"],
@@ -160,14 +144,15 @@ class CountsWriter:
             if POSITIONS not in layer.of_steps:  # begun when there had to be as many at each step
                 layer.of_steps[POSITIONS] = [layer.described["num_positions"]] * len(self.steps)
             for name, ends in layer.growing.items():
-                stores.require_chunks(stores.array_of(layer.group, name), _last(ends))
+                stores.require_chunks(stores.array_of(layer.group, name), last(ends))
 
     def _go_on_here(self, begun: Mapping[str, Any]) -> None:
         """Note in the store, as ``resumed``, on which machine and with which versions it goes on, where they differ."""
         changes, _ = machines(begun, self._attributes, (*MACHINE, "versions"), self.steps[-1])
-        self._attributes = {**begun, "resumed": changes} if changes else dict(begun)
+        settings = {name: value for name, value in begun.items() if name != "resumed"}
+        self._attributes = {**settings, "resumed": changes} if changes else settings
         if changes != self._group.attrs.get("resumed", []):
-            self._group.attrs["resumed"] = changes
+            self._put_attributes()
 
     def append(self, step: int, epoch: float, layers: Sequence[Counts]) -> None:
         """Add a step's counts, one a layer.
@@ -178,17 +163,17 @@ class CountsWriter:
         if self.steps and step <= self.steps[-1]:
             raise ValueError(f"step {step:,}: expected one after the last, step {self.steps[-1]:,}")
         if not self._layers:
-            self._layers = [_create_layer(self._group, i, counts) for i, counts in enumerate(layers)]
+            self._layers = [create_layer(self._group, i, counts) for i, counts in enumerate(layers)]
         known = [layer.described for layer in self._layers]
-        for i, (then, now) in enumerate(zip_longest(known, map(_described, layers))):
-            if then is None or now is None or not _fits(then, now):
-                expected = f"expected {_in_words(then)} as at the first step, but got {_in_words(now)}"
+        for i, (then, now) in enumerate(zip_longest(known, map(describe, layers))):
+            if then is None or now is None or not fits(then, now):
+                expected = f"expected {in_words(then)} as at the first step, but got {in_words(now)}"
                 raise ValueError(f"step {step:,}, layer {i}: {expected}")
         for layer, counts in zip(self._layers, layers, strict=True):
-            layer.keep_in_common(_described(counts))
-            layer.ends.append(_last(layer.ends) + len(counts.sample.keys))
+            layer.keep_in_common(describe(counts))
+            layer.ends.append(last(layer.ends) + len(counts.sample.keys))
             if (classes := counts.sample.classes) is not None:
-                layer.pair_ends.append(_last(layer.pair_ends) + len(classes.index))
+                layer.pair_ends.append(last(layer.pair_ends) + len(classes.index))
             for name, values in layer.of_steps.items():
                 values.append(getattr(counts, name))
             layer.num_nan.append(UNKNOWN if counts.num_nan is None else counts.num_nan)
@@ -212,10 +197,10 @@ class CountsWriter:
         for i, layer in enumerate(self._layers):
             for name, ends in layer.growing.items():
                 array = stores.array_of(layer.group, name)
-                _resize(array, _last(ends))
+                _resize(array, last(ends))
                 if self._waiting:
-                    values = np.concatenate([_values(kept[i], name) for kept in self._waiting])
-                    array[_last(ends[:num_saved]) :] = values.astype(array.dtype)
+                    values = np.concatenate([values_of(kept[i], name) for kept in self._waiting])
+                    array[last(ends[:num_saved]) :] = values.astype(array.dtype)
         self._waiting = []
         self._write_state()
         self._saved_at = time.monotonic()
@@ -249,7 +234,12 @@ class CountsWriter:
             self._attributes = {**self._attributes, "resumed": [*changes, last]}
         else:
             self._attributes = self._given
-        self._group.attrs.put(self._attributes)
+        self._put_attributes()
+
+    def _put_attributes(self) -> None:
+        """Those of the store, beside what was noted of its layers."""
+        noted = {name: value for name, value in self._group.attrs.items() if name == NOT_COUNTED}
+        self._group.attrs.put({**self._attributes, **noted})
 
     def finish(self) -> None:
         """Write what is left, and give the store its final name.
@@ -293,102 +283,6 @@ class CountsWriter:
         self._lock.release()
 
 
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """One layer of an unfinished store.
-
-    Attributes:
-        group: its place in the store.
-        ends: after each step, how many patterns are kept of all steps so far.
-        pair_ends: the same of pairs of patterns and classes; empty where no labels are counted.
-        of_steps: by name in `OF_STEPS`, a value for each step, where there is one.
-        num_nan: at each step.
-    """
-
-    group: zarr.Group
-    ends: list[int]
-    pair_ends: list[int]
-    of_steps: dict[str, list[Any]]
-    num_nan: list[int]
-
-    @cached_property
-    def described(self) -> dict[str, Any]:
-        return dict(self.group.attrs)
-
-    def keep_in_common(self, now: Mapping[str, Any]) -> None:
-        """Height, width and positions are 0 once they are not the same at all steps."""
-        other = {name: 0 for name in CHANGING if self.described[name] not in (0, now[name])}
-        if other:
-            self.group.attrs.update(other)
-            self.described.update(other)
-
-    @cached_property
-    def growing(self) -> dict[str, list[int]]:
-        """The ends of each array that grows step by step, by its name."""
-        if "class_index" not in self.group:
-            return dict.fromkeys(("keys", "counts"), self.ends)
-        of_patterns = dict.fromkeys(("keys", "counts", "num_classes_of"), self.ends)
-        return of_patterns | dict.fromkeys(("class_index", "class_counts"), self.pair_ends)
-
-    @property
-    def num_distinct(self) -> list[int]:
-        """Distinct patterns of each step, whether all are kept or not."""
-        return self.of_steps.get("num_distinct") or np.diff([0, *self.ends]).tolist()
-
-
-def _create_layer(store: zarr.Group, index: int, counts: Counts) -> _Layer:
-    described = _described(counts)
-    group = store.create_group(layer_group(index), attributes=described)
-    count_dtype = np.dtype(np.uint32 if counts.num_positions < 1 << 32 else np.uint64)
-    dtypes = {"keys": counts.sample.keys.dtype, "counts": count_dtype}
-    if (classes := counts.sample.classes) is not None:
-        dtypes |= {"num_classes_of": classes.index.dtype, "class_index": classes.index.dtype}
-        dtypes |= {"class_counts": count_dtype}
-    for name, dtype in dtypes.items():
-        create_pattern_array(group, name, dtype, dtypes["keys"])
-    of_steps = [POSITIONS, *(EXACT if isinstance(counts, SampledCounts) else ())]
-    if counts.sample.shuffled_joint_entropy is not None:
-        of_steps.append(SHUFFLED)
-    return _Layer(group, [], [], {name: [] for name in of_steps}, [])
-
-
-def _last(ends: Sequence[int]) -> int:
-    return ends[-1] if ends else 0
-
-
-def _values(counts: PatternCounts, name: str) -> NDArray[Any]:
-    """What is appended to an array that grows."""
-    classes = counts.classes
-    if name in ("keys", "counts") or classes is None:
-        return getattr(counts, name)  # type: ignore[no-any-return]
-    of_classes = {
-        "num_classes_of": classes.num_classes_of,
-        "class_index": classes.index,
-        "class_counts": classes.counts,
-    }
-    return of_classes[name]
-
-
-def _described(counts: Counts) -> dict[str, Any]:
-    """What does not change from step to step."""
-    names = ("layer_name", "num_channels", "key_kind", "num_positions", "height", "width", "channel_axis", "bit")
-    return {name: getattr(counts, name) for name in names}
-
-
-def _fits(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether these are one layer at two steps: positions may be others where they do not lie image by image."""
-    fixed = set(then) - set(CHANGING) if 0 in (then["height"], now["height"]) else set(then)
-    return all(then[name] == now.get(name) for name in fixed)
-
-
-def _in_words(described: Mapping[str, Any] | None) -> str:
-    if described is None:
-        return "none"
-    return "{layer_name!r} with {num_channels} channels, {height} x {width}, {num_positions:,} positions".format(
-        **described
-    )
-
-
 def _resize(array: zarr.Array, length: int) -> None:
     """Cut off what steps had that were forgotten, leaving the bytes as if they had never been there; or make room."""
     (before,), (chunk,) = array.shape, array.chunks
@@ -404,45 +298,8 @@ def _made(source: Path) -> list[int]:
     return [status.st_ino, status.st_mtime_ns]
 
 
-def create_pattern_array(group: zarr.Group, name: str, dtype: np.dtype[Any], key_dtype: np.dtype[Any]) -> zarr.Array:
-    """An empty array over patterns, or over pairs of them and classes, with the codec that is best for it.
-
-    tests/benchmarks/codecs.py says which. PCodec takes the differences of sorted keys by itself; its highest level is
-    slow for keys, but not for the others. Keys of 64 bits stand in clusters in trained layers, and their upper bytes
-    repeat; of patterns of 16 channels, most occur in all classes: zstd finds that, and PCodec does not. PCodec takes no
-    bytes, and so what is said of classes has two.
-    """
-    if name in ("num_classes_of", "class_index"):
-        dtype = np.dtype(np.uint16)
-    codec: dict[str, Any] = {"pcodec": {"level": 8 if name == "keys" else 12, "equal_pages_up_to": PAGE_PATTERNS}}
-    if (name, key_dtype.itemsize) in (("keys", 8), ("class_index", 2)):
-        whole = CHUNK_PATTERNS * dtype.itemsize  # Blosc's own blocks are smaller, and compress less
-        codec = {"blosc": {"cname": "zstd", "clevel": 5, "shuffle": "shuffle", "blocksize": whole}}
-    dimensions = ("pair",) if name.startswith("class_") else ("pattern",)
-    return stores.create_array(
-        group, name, shape=(0,), dimensions=dimensions, dtype=dtype, chunks=(CHUNK_PATTERNS,), **codec
-    )
-
-
 def _num_bytes(counts: PatternCounts) -> int:
     size = counts.keys.nbytes + counts.counts.nbytes
     if (classes := counts.classes) is not None:
         size += classes.num_classes_of.nbytes + classes.index.nbytes + classes.counts.nbytes
     return size
-
-
-def stages(height: NDArray[np.int64], width: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Stage of each layer, from 0: a new one begins where the spatial resolution changes.  Shape [layer]."""
-    changes = (np.diff(height) != 0) | (np.diff(width) != 0)
-    return np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
-
-
-def layer_group(layer: int) -> str:
-    """Name of a layer's group inside the store."""
-    return f"layer{layer:03d}"
-
-
-def _group(parent: zarr.Group, name: str) -> zarr.Group:
-    group = parent[name]
-    assert isinstance(group, zarr.Group)
-    return group

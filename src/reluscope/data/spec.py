@@ -15,8 +15,17 @@ from reluscope.data.array_files import content_digest, open_arrays
 from reluscope.data.image_tree import scan_tree
 from reluscope.data.imported import ImportedData, open_dataset
 from reluscope.data.item_format import LAYOUTS, ItemFormat
-from reluscope.hints import did_you_mean, require_known
-from reluscope.imports import split_path
+from reluscope.data.section import (
+    arguments_of,
+    boolean,
+    import_path_of,
+    integer,
+    one_of,
+    path_of,
+    resize_of,
+    section_of,
+)
+from reluscope.hints import require_known
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagefolder", "arrays", "import")
 
@@ -93,7 +102,7 @@ class DataSpec:
         Raises:
             ValueError: for an unknown key or a value that is not allowed, named by its key path ("data.images").
         """
-        section = _section(
+        section = section_of(
             "data", config, tuple(dict.fromkeys([*_KEYS, *(k for own in _OWN_KEYS.values() for k in own)]))
         )
         name: Any = section.get("name", "import" if "import" in section else None)
@@ -104,23 +113,23 @@ class DataSpec:
                 raise ValueError(
                     f"data.{key}: expected none, it goes with {', '.join(takes)}, not {name}, but got {value!r}"
                 )
-        augmentation = _section("data.augmentation", section.get("augmentation", {}), _AUGMENTATION_KEYS)
+        augmentation = section_of("data.augmentation", section.get("augmentation", {}), _AUGMENTATION_KEYS)
         padding = augmentation.get("crop_padding", _CROP_PADDING.get(name, 0))
         spec = cls(
             name=name,
-            path=_path(name, section.get("path")),
-            images=_integer("data.images", section["images"], 1) if "images" in section else None,
-            test_images=_integer("data.test_images", section["test_images"], 1) if "test_images" in section else None,
-            flip=_boolean("data.augmentation.flip", augmentation.get("flip", name in _FLIPPED)),
-            crop_padding=_integer("data.augmentation.crop_padding", padding, 0),
-            resize=_resize(section.get("resize")),
-            channels=_one_of("data.channels", section.get("channels"), (1, 3)),
-            exif_orientation=_boolean("data.exif_orientation", section.get("exif_orientation", False)),
-            layout=_one_of("data.layout", section.get("layout"), LAYOUTS),
-            stream=_boolean("data.stream", section["stream"]) if "stream" in section else None,
-            import_path=_import_path(section.get("import")) if name == "import" else None,
-            arguments=_arguments("data.arguments", section.get("arguments", {})),
-            test_arguments=_arguments("data.test_arguments", section["test_arguments"])
+            path=path_of(name, section.get("path")),
+            images=integer("data.images", section["images"], 1) if "images" in section else None,
+            test_images=integer("data.test_images", section["test_images"], 1) if "test_images" in section else None,
+            flip=boolean("data.augmentation.flip", augmentation.get("flip", name in _FLIPPED)),
+            crop_padding=integer("data.augmentation.crop_padding", padding, 0),
+            resize=resize_of(section.get("resize")),
+            channels=one_of("data.channels", section.get("channels"), (1, 3)),
+            exif_orientation=boolean("data.exif_orientation", section.get("exif_orientation", False)),
+            layout=one_of("data.layout", section.get("layout"), LAYOUTS),
+            stream=boolean("data.stream", section["stream"]) if "stream" in section else None,
+            import_path=import_path_of(section.get("import")) if name == "import" else None,
+            arguments=arguments_of("data.arguments", section.get("arguments", {})),
+            test_arguments=arguments_of("data.test_arguments", section["test_arguments"])
             if "test_arguments" in section
             else None,
         )
@@ -339,65 +348,3 @@ def capped(key: str, requested: int | None, available: int) -> int:
     if requested is not None and requested > available:
         raise ValueError(f"{key}: expected at most {available}, the images there are, but got {requested}")
     return available if requested is None else requested
-
-
-def _section(key: str, section: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
-    """The given keys of a mapping, without those that are None; unknown keys are refused."""
-    if not isinstance(section, Mapping):
-        raise ValueError(f"{key}: expected a mapping with the keys {', '.join(allowed)} but got {section!r}")
-    for name in section:
-        if name not in allowed:
-            raise ValueError(f"{key}: unknown key {name!r}{did_you_mean(name, allowed)}")
-    return {name: value for name, value in section.items() if value is not None}
-
-
-def _path(name: str, path: Any) -> str | None:
-    if path is None and name in ("digits", "import"):
-        return None
-    if path is None and name in ("cifar10", "cifar100"):
-        return "data"
-    if not isinstance(path, str) or not path:
-        what = "a .npz, .npy or Zarr store" if name == "arrays" else f"a folder of images for {name}"
-        raise ValueError(f"data.path: expected the path of {what} but got {path!r}")
-    return path
-
-
-def _import_path(path: Any) -> str:
-    try:
-        split_path(path)
-    except ValueError as error:
-        raise ValueError(f"data.{error}") from error
-    return path
-
-
-def _arguments(key: str, arguments: Any) -> dict[str, Any]:
-    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
-        raise ValueError(f"{key}: expected a mapping of names to values but got {arguments!r}")
-    return dict(arguments)
-
-
-def _resize(size: Any) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    if not isinstance(size, list | tuple) or len(size) != 2:
-        raise ValueError(f"data.resize: expected [height, width] in pixels but got {size!r}")
-    height, width = (_integer("data.resize", side, 1) for side in size)
-    return height, width
-
-
-def _one_of(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    if value is not None:
-        require_known(key, value, allowed)
-    return value
-
-
-def _boolean(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{key}: expected true or false but got {value!r}")
-    return value
-
-
-def _integer(key: str, value: Any, minimum: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ValueError(f"{key}: expected an integer of at least {minimum} but got {value!r}")
-    return value

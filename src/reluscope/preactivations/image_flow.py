@@ -43,7 +43,7 @@ class ImageFlow:
         self._is_begun = self._is_read = self.decides = False
         self.num_images = 1
         for module in network.modules():
-            for tensor in tensors_in([module._parameters, module._buffers, vars(module)]):
+            for tensor in tensors_in(vars(module)):
                 self._mark(tensor, False)
 
     def begin(self, inputs: Iterable[object]) -> None:

@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from reluscope.hints import warnings_as_lines
-
 _LISTED = 8  # names that a line lists
 
 _OURS = (str(Path(__file__).parents[1]), contextlib.__file__)
@@ -28,12 +26,6 @@ def tell(line: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         level, frame = level + 1, frame.f_back
     warnings.warn(line, CountingWarning, stacklevel=level)
-
-
-def lines_alone() -> None:
-    """From now on each such warning is its line on standard error, unless a command or job has seen to that."""
-    if warnings.showwarning.__module__ != warnings_as_lines.__module__:
-        warnings_as_lines(lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def listed(names: Sequence[str]) -> str:

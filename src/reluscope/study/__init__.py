@@ -7,7 +7,8 @@ so that every mistake is one line that names the key, what was given and what is
 from reluscope.study.config import check, resolve
 from reluscope.study.config_error import ConfigError
 from reluscope.study.feasible import require_memory
-from reluscope.study.model import FigureSpec, MeasureSpec, Run, Study
+from reluscope.study.figure import FigureSpec
+from reluscope.study.model import MeasureSpec, Run, Study
 from reluscope.study.reading import require_readable
 from reluscope.study.results import check_results, counting_settings, measuring_settings
 
