@@ -174,6 +174,25 @@ def test_a_number_that_is_none_is_refused(flag: str, value: str, capsys: pytest.
     assert f"{flag}: expected a whole number of at least 1, but got '{value}'" in capsys.readouterr().err
 
 
+def test_more_threads_than_a_machine_can_start_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*COUNT, "--threads", "100000", "--output", "a.zarr", "saved"])
+    assert stopped.value.code == 2
+    assert "--threads: expected at most 1024, but got 100000" in capsys.readouterr().err
+
+
+def test_a_network_with_lazy_modules_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lazy.py").write_text(
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3), nn.ReLU())\n"
+    )
+    data = ["--network", "lazy:build", "--data", "images.npz"]
+    for command in (["count", *data, "--output", "a.zarr", "saved"], ["layers", *data]):
+        assert cli.main(command) == 2
+        assert "import lazy:build: the network's 1.weight has no shape yet (a lazy module); pass a batch" in (
+            capsys.readouterr().err
+        )
+
+
 def test_a_count_that_goes_on_reads_no_file_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SAVE_SECONDS", -1.0)
     state = torch.load("saved/epoch_20.pt", weights_only=True)
