@@ -12,7 +12,7 @@ import zarr
 
 from reluscope.data import load
 from reluscope.data.findings import findings
-from reluscope.data.spec import DataSpec
+from reluscope.data.spec import DataSpec, require_labels
 from reluscope.patterns import MOST_CLASSES
 
 IMAGES = np.random.default_rng(0).random((20, 1, 8, 8)).astype(np.float32)
@@ -77,3 +77,5 @@ def test_labels_beyond_all_bounds_are_no_classes(largest: int, tmp_path: Path) -
     np.savez(path, images=IMAGES, labels=np.full(20, largest))
     with pytest.raises(ValueError, match=rf"expected labels from 0 to {MOST_CLASSES - 1}, but got {largest}$"):
         load(spec(path)).require_labels()
+    with pytest.raises(ValueError, match=rf"expected labels from 0 to {MOST_CLASSES - 1}, but got {largest}$"):
+        require_labels(spec(path))  # before anything runs
