@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reluscope.patterns import MOST_CLASSES
 
 NAMES = ("images", "labels", "test_images", "test_labels")
 """What arrays are called in a .npz, a folder and a Zarr group; all but the first may be missing."""
@@ -104,6 +106,19 @@ def open_arrays(path: Path) -> ArrayData:
 def holds_arrays(path: Path) -> bool:
     """Whether what lies there are arrays, by the look of it, and not a folder of images."""
     return path.is_file() or _is_zarr(path) or any(path.glob("*.npy"))
+
+
+def require_classes(key: str, labels: Iterable[NDArray]) -> None:
+    """Refuse labels that do not number classes from 0.
+
+    Raises:
+        ValueError: there are such.
+    """
+    for each in labels:
+        if each.min() < 0:
+            raise ValueError(f"{key}: expected labels that number the classes from 0, but got {each.min()}")
+        if each.max() >= MOST_CLASSES:
+            raise ValueError(f"{key}: expected labels from 0 to {MOST_CLASSES - 1}, but got {each.max()}")
 
 
 def findings(path: Path) -> list[str]:

@@ -7,12 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reluscope.data.array_files import StoredArray, open_arrays
+from reluscope.data.array_files import StoredArray, open_arrays, require_classes
 from reluscope.data.imported import ImportedData
 from reluscope.data.item_format import ItemFormat
 from reluscope.data.source import Source, Split
 from reluscope.data.spec import DataSpec, open_imported
-from reluscope.patterns import MOST_CLASSES
 
 
 def arrays_source(spec: DataSpec) -> Source:
@@ -103,10 +102,7 @@ def _class_names(key: str, train: Split, test: Split | None, given: object) -> t
     labels = [split.labels for split in (train, test) if split is not None and split.labels is not None]
     if not labels:
         return ()
-    if (lowest := min(int(each.min()) for each in labels)) < 0:
-        raise ValueError(f"{key}: expected labels that number the classes from 0, but got {lowest}")
+    require_classes(key, labels)
     num_classes = max(int(each.max()) for each in labels) + 1
-    if num_classes > MOST_CLASSES:
-        raise ValueError(f"{key}: expected labels from 0 to {MOST_CLASSES - 1}, but got {num_classes - 1}")
     names = [str(name) for name in given] if isinstance(given, list | tuple) else []
     return tuple(names) if len(names) >= num_classes else tuple(str(label) for label in range(num_classes))

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from reluscope.data.array_files import content_digest, open_arrays
+from reluscope.data.array_files import content_digest, open_arrays, require_classes
 from reluscope.data.image_tree import scan_tree
 from reluscope.data.imported import ImportedData, open_dataset
 from reluscope.data.item_format import LAYOUTS, ItemFormat
 from reluscope.hints import did_you_mean, require_known
 from reluscope.imports import split_path
-from reluscope.patterns import MOST_CLASSES
 
 DATASETS = ("digits", "cifar10", "cifar100", "imagefolder", "arrays", "import")
 
@@ -281,13 +280,7 @@ def require_labels(spec: DataSpec, purpose: str = "to train on") -> None:
             if arrays.unusable is not None:
                 raise ValueError(arrays.unusable)
             if arrays.labels is not None:
-                labels = arrays.labels.take(np.arange(arrays.labels.shape[0]))
-                if labels.min() < 0:
-                    raise ValueError(
-                        f"data.path: expected labels that number the classes from 0, but got {labels.min()}"
-                    )
-                if labels.max() >= MOST_CLASSES:
-                    raise ValueError(f"data.path: expected labels from 0 to {MOST_CLASSES - 1}, but got {labels.max()}")
+                require_classes("data.path", [arrays.labels.take(np.arange(arrays.labels.shape[0]))])
             labelled, where = arrays.labels is not None, "an array of labels beside the images"
         case "import":
             labelled, where = _imported(spec).labelled, "items (x, label) with a whole number as label"
