@@ -224,6 +224,31 @@ def test_a_step_is_a_whole_number_of_an_open_recording(tmp_path: Path) -> None:
         recorder.record(3)
 
 
+def test_what_rewinds_and_what_begins_a_recording_is_checked(tmp_path: Path) -> None:
+    network, images, path = network_of(), images_of(), tmp_path / "c.zarr"
+    for sizes in ({"batch_size": 0}, {"batch_size": 16.0}, {"batches_at_once": True}):
+        with pytest.raises(ValueError, match=f"{next(iter(sizes))}: expected a whole number from 1"):
+            PatternRecorder(network, images, path, **sizes)
+    for labels in (["a"] * 50, np.full(50, 0.5)):
+        with pytest.raises(TypeError, match="labels: expected whole numbers"):
+            PatternRecorder(network, images, path, labels=labels)
+    for labels in (np.full(50, -1), np.zeros(3, int), np.zeros((50, 1), int)):
+        with pytest.raises(ValueError, match="labels: expected"):
+            PatternRecorder(network, images, path, labels=labels)
+    assert list(tmp_path.iterdir()) == []
+    recorder = PatternRecorder(network, images, path)
+    recorder.record(1)
+    for step in (-1, 0.5, True, "1"):
+        with pytest.raises(ValueError, match="step: expected a whole number from 0"):
+            recorder.rewind(step)
+    for step in (1 << 62, 1 << 70):
+        with pytest.raises(ValueError, match="step: expected less than"):
+            recorder.record(step)
+    recorder.record(2)
+    recorder.close()
+    assert open_counts(path).steps.tolist() == [1, 2]
+
+
 def test_a_stopped_recording_goes_on_and_only_then_bears_its_name(tmp_path: Path) -> None:
     path, network, images = tmp_path / "c.zarr", network_of(), images_of()
 

@@ -130,6 +130,16 @@ def test_a_lost_array_is_named(results: Path, capsys, array: str) -> None:
     assert "the chunk is missing" in output
 
 
+def test_a_store_that_lost_its_attributes_is_not_passed_over(results: Path, capsys) -> None:
+    [store] = results.rglob("entropy.zarr")
+    root = store / "zarr.json"
+    root.write_text(json.dumps({**json.loads(root.read_text()), "attributes": {}}))
+    for path in (results, store):
+        status, output = verify(capsys, path)
+        assert status == 1
+        assert "entropy.zarr: expected a weights or counts or measure store, but it is a foreign one" in output
+
+
 def test_nothing_to_verify_is_an_error(tmp_path: Path, capsys) -> None:
     assert verify(capsys, tmp_path / "nowhere") == (
         2,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from reluscope import paths, stores
+from reluscope.checkpoint_files.steps import MOST_STEPS
 from reluscope.checkpoints import machine
 from reluscope.counting import count_patterns
 from reluscope.counting.count import Images
+from reluscope.counting.inputs import labellings
 from reluscope.counts import CountsWriter
 from reluscope.data.digest import ATTRIBUTE as DATA_DIGEST
 from reluscope.data.digest import digest_of
@@ -89,7 +90,11 @@ class PatternRecorder:
             )
         if sample is not None and labels is not None:
             raise ValueError("sample: does not go with labels; take one of them away")
-        batch_size, batches_at_once = operator.index(batch_size), operator.index(batches_at_once)
+        batch_size, batches_at_once = (
+            _whole(batch_size, "batch_size", 1),
+            _whole(batches_at_once, "batches_at_once", 1),
+        )
+        labellings(labels, len(images), shuffled_labels)
         layers = {"include": include, "exclude": exclude, "channel_axis": channel_axis, "signs": signs}
         self._network, self._images = network, images
         self._how: dict[str, Any] = {
@@ -136,8 +141,7 @@ class PatternRecorder:
             RuntimeError: the recording was closed.
             WriteError: it could not be saved.
         """
-        if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 0:
-            raise ValueError(f"step: expected a whole number from 0, but got {step!r}")
+        step = _whole(step, "step", 0)
         self._require_open(f"step {step:,}")
         if self.last_step is not None and step <= self.last_step:
             raise ValueError(
@@ -145,18 +149,20 @@ class PatternRecorder:
                 "that begins at an earlier one calls rewind first"
             )
         with torch.autocast(device_of(self._network).type, enabled=False):
-            counts = count_patterns(self._network, self._images, **self._how, step=int(step))
+            counts = count_patterns(self._network, self._images, **self._how, step=step)
         self._writer.note_not_counted([one.to_dict() for one in counts.not_counted])
         kept = counts if self._one_in == 1 else [layer.sampled(self._one_in) for layer in counts]
-        self._writer.append(int(step), float("nan") if epoch is None else float(epoch), kept)
+        self._writer.append(step, float("nan") if epoch is None else float(epoch), kept)
 
     def rewind(self, step: int) -> None:
         """Forgets what was recorded from `step` on: for a training that begins there, anew or from a checkpoint.
 
         Raises:
+            ValueError: the step is no whole number.
             RuntimeError: the recording was closed.
             WriteError: it could not be saved.
         """
+        step = _whole(step, "step", 0)
         self._require_open("rewind")
         self._writer.rewind(step)
 
@@ -207,6 +213,19 @@ class PatternRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(finish=kind is None)
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    """A whole number that a store can hold.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name}: expected a whole number from {least}, but got {value!r}")
+    if value >= MOST_STEPS:
+        raise ValueError(f"{name}: expected less than {MOST_STEPS}, but got {value}")
+    return int(value)
 
 
 def _described(labels: Tensor | ArrayLike, shuffled: bool, class_names: Sequence[str] | None) -> dict[str, Any]:

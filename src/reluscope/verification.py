@@ -22,6 +22,7 @@ from reluscope.placement import (
     files_below,
     lost_chunks,
     mark_of_file,
+    read_manifest,
     region_of,
     stray,
 )
@@ -55,7 +56,13 @@ def _is_unfinished(path: Path) -> bool:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether somebody else's store, for certain."""
+    """Whether somebody else's store, for certain: one with a manifest of ours lost its attributes."""
+    try:
+        read_manifest(path)
+    except PlacementError:
+        pass
+    else:
+        return False
     try:
         return json.loads((path / "zarr.json").read_text())["attributes"].get("kind") not in _KINDS
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

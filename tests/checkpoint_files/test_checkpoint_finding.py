@@ -92,3 +92,14 @@ def test_refused_in_one_line(files: str, step: str | None, message: str) -> None
     with pytest.raises(ValueError, match=message) as error:
         find_files(files, step, no_field)
     assert "\n" not in str(error.value)
+
+
+def test_a_link_to_nothing_is_no_checkpoint_that_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "step_1.pt").touch()
+    (tmp_path / "step_2.pt").symlink_to(".git/annex/objects/nowhere")
+    for files in (str(tmp_path), str(tmp_path / "*.pt")):
+        with pytest.raises(ValueError, match=r"step_2\.pt is a link to nothing; fetch what is missing"):
+            find_files(files, None, no_field)
+    (tmp_path / ".git/annex/objects").mkdir(parents=True)
+    (tmp_path / ".git/annex/objects/nowhere").touch()
+    assert [found.step for found in find_files(str(tmp_path), None, no_field)] == [1, 2]

@@ -102,3 +102,35 @@ def test_a_checkpoint_is_never_taken_for_something_else(is_zip: bool, tmp_path: 
         assert mistaken_for_one((tmp_path / "a.pt").read_bytes()[:HEAD]) is None
     save_file({"<html>": torch.ones(1)}, tmp_path / "a.safetensors", metadata={"/annex/objects/": "x"})
     assert mistaken_for_one((tmp_path / "a.safetensors").read_bytes()[:HEAD]) is None
+
+
+def test_a_bit_that_flipped_in_the_weights_is_noticed(tmp_path: Path) -> None:
+    network, file = torch.nn.Linear(3, 50), tmp_path / "a.pt"
+    weights = network.state_dict()
+    torch.save(weights, file)
+    assert load_state(str(file), network) == []
+    content = bytearray(file.read_bytes())
+    content[content.find(weights["weight"].numpy().tobytes()) + 3] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.pt: damaged: a/data/0 in it does not have the checksum"):
+        load_state(str(file), network)
+
+
+def test_a_file_that_was_saved_without_checksums_is_taken(tmp_path: Path) -> None:
+    network, file = torch.nn.Linear(3, 50), tmp_path / "a.pt"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(network.state_dict(), file)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    other = torch.nn.Linear(3, 50)
+    assert load_state(str(file), other) == []
+    assert torch.equal(other.weight, network.weight)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03", b"\x80\x02\x95", bytes(range(1, 255))])
+def test_what_torch_cannot_read_is_not_told_to_be_saved_otherwise(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "a.pt"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged, cut off, or not made by torch\.save"):
+        load_state(str(file), torch.nn.Linear(2, 2))

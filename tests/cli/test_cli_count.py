@@ -174,6 +174,25 @@ def test_a_number_that_is_none_is_refused(flag: str, value: str, capsys: pytest.
     assert f"{flag}: expected a whole number of at least 1, but got '{value}'" in capsys.readouterr().err
 
 
+def test_more_threads_than_a_machine_can_start_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*COUNT, "--threads", "100000", "--output", "a.zarr", "saved"])
+    assert stopped.value.code == 2
+    assert "--threads: expected at most 1024, but got 100000" in capsys.readouterr().err
+
+
+def test_a_network_with_lazy_modules_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lazy.py").write_text(
+        "from torch import nn\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(3), nn.ReLU())\n"
+    )
+    data = ["--network", "lazy:build", "--data", "images.npz"]
+    for command in (["count", *data, "--output", "a.zarr", "saved"], ["layers", *data]):
+        assert cli.main(command) == 2
+        assert "import lazy:build: the network's 1.weight has no shape yet (a lazy module); pass a batch" in (
+            capsys.readouterr().err
+        )
+
+
 def test_a_count_that_goes_on_reads_no_file_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "SAVE_SECONDS", -1.0)
     state = torch.load("saved/epoch_20.pt", weights_only=True)
@@ -189,14 +208,15 @@ def test_a_count_that_goes_on_reads_no_file_again(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(loading, "load_state", killed)
     assert cli.main(command) != 0
     monkeypatch.setattr(loading, "load_state", load)
-    before = (folder / "a.manifest.csv").stat()
+    before = (folder / "a.manifest.csv").stat()  # but for when it was last read
     read: list[str] = []
     digest = manifest.digest
     for module in (manifest, loading):
         monkeypatch.setattr(module, "digest", lambda file: read.append(file) or digest(file))
     assert cli.main(command) == 0
     assert read == ["saved/epoch_40.pt"]  # as it is loaded
-    assert (folder / "a.manifest.csv").stat() == before
+    after = (folder / "a.manifest.csv").stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, before.st_size)
     assert open_counts("a.zarr").steps.tolist() == [0, 20, 40]
     assert not (folder / "results").exists()
 

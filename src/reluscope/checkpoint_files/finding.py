@@ -105,15 +105,22 @@ def _names(files: str) -> list[str]:
         raise ValueError(f"checkpoints.files: {files!r}: {error}") from error
     if path.is_dir():
         with os.scandir(path) as entries:
-            found = [e.name for e in entries if e.name.endswith(SUFFIXES) and e.name not in SUFFIXES and e.is_file()]
-        names = [os.path.join(path, name) for name in found]  # noqa: PTH118 - of 100,000
+            found = [e for e in entries if e.name.endswith(SUFFIXES) and e.name not in SUFFIXES]
+            names, others = [e.path for e in found if e.is_file()], [e.path for e in found if not e.is_file()]
     else:
-        names = [name for name in _matches(str(path)) if os.path.isfile(name)]  # noqa: PTH113 - of 100,000
+        names, others = [], []
+        for name in _matches(str(path)):
+            (names if os.path.isfile(name) else others).append(name)  # noqa: PTH113 - of 100,000
+    if broken := [name for name in others if Path(name).is_symlink() and not Path(name).exists()]:
+        raise ValueError(
+            f"checkpoints.files: {listed(broken)} {'is a link' if len(broken) == 1 else 'are links'} to nothing; fetch "
+            "what is missing (git-annex's files with git annex get), or delete the link"
+        )
     if not names:
         raise ValueError(f"checkpoints.files: no {', '.join(SUFFIXES)} file at {files!r} (in {Path.cwd()})")
-    if others := [name for name in names if not name.endswith(SUFFIXES_OF_PATTERNS)]:
+    if foreign := [name for name in names if not name.endswith(SUFFIXES_OF_PATTERNS)]:
         raise ValueError(
-            f"checkpoints.files: expected {', '.join(SUFFIXES_OF_PATTERNS)}, but {files!r} has {listed(others)}"
+            f"checkpoints.files: expected {', '.join(SUFFIXES_OF_PATTERNS)}, but {files!r} has {listed(foreign)}"
         )
     return sorted(names)
 

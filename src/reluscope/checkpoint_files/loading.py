@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from reluscope.checkpoint_files.fitting import load_tensors
-from reluscope.checkpoint_files.kinds import what_it_is
+from reluscope.checkpoint_files.kinds import require_sound, what_it_is
 from reluscope.checkpoint_files.manifest import Entry, digest
 from reluscope.checkpoint_files.naming import Expected, naming
 
@@ -31,6 +31,8 @@ WRAPPINGS = (
     "weights",
 )
 """Keys under which a state dict is commonly saved, in the order they are looked for."""
+
+_UNREADABLE = "damaged, cut off, or not made by torch.save(network.state_dict(), file)"
 
 
 class CheckpointFiles:
@@ -71,7 +73,9 @@ def load_state(file: str, network: nn.Module) -> list[str]:
         ValueError: the file cannot be read, or lacks what the network needs, or has it in another shape or kind of
             numbers: all in one line.
     """
-    return load_tensors(_state_dict(read_file(file), file, network), file, network)
+    content = read_file(file)
+    require_sound(file)
+    return load_tensors(_state_dict(content, file, network), file, network)
 
 
 def step_field(file: str, key: str) -> int:
@@ -108,15 +112,18 @@ def read_file(file: str) -> Any:
         if what := what_it_is(file):
             raise ValueError(f"{file}: {what}") from error
         held = re.search(r"GLOBAL (\S+)", str(error))
+        if held is None:
+            raise ValueError(f"{file}: {_UNREADABLE}") from error
         raise ValueError(
-            f"{file}: torch does not load it with weights_only=True"
-            f"{f', because it holds a {held[1]}' if held else ''}; save its weights alone: "
-            "torch.save(network.state_dict(), file)"
+            f"{file}: torch does not load it with weights_only=True, because it holds a {held[1]}; save its weights "
+            "alone: torch.save(network.state_dict(), file)"
         ) from error
     except ValueError:
         raise
     except Exception as error:  # what a damaged or foreign file makes of the readers
         reason = f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        if isinstance(error, EOFError | IndexError | KeyError):  # the unpickler's, which say nothing
+            reason = _UNREADABLE
         if not isinstance(error, OSError):
             reason = what_it_is(file) or reason
         raise ValueError(f"{file}: {reason}") from error

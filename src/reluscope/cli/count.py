@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reluscope.cli import layers, network
-from reluscope.cli.values import positive
+from reluscope.cli.values import threads
 
 HELP = "count the patterns of a network at checkpoint files"
 
@@ -47,9 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     network.configure_choice(parser)
     parser.add_argument("--labels", choices=("true", "shuffled"), help="count per class; shuffled: that beside it")
     parser.add_argument("--sample", metavar="1/N", help="keep this share of the patterns")
-    parser.add_argument(
-        "--threads", type=positive, metavar="N", help="processor threads; all that there are by default"
-    )
+    parser.add_argument("--threads", type=threads, metavar="N", help="processor threads; all that there are by default")
 
 
 def run(options: argparse.Namespace) -> int:

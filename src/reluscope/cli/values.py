@@ -6,12 +6,21 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+MOST_THREADS = 1024
+
 
 def positive(given: str) -> int:
     """A whole number of at least 1, as argparse's `type`."""
     if not given.isdecimal() or int(given) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, but got {given!r}")
     return int(given)
+
+
+def threads(given: str) -> int:
+    """A number of threads that a machine can start, as argparse's `type`."""
+    if (number := positive(given)) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_THREADS}, but got {given}")
+    return number
 
 
 def parse_values(flag: str, given: Sequence[str], example: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from reluscope.patterns import MOST_CLASSES
 
 NAMES = ("images", "labels", "test_images", "test_labels")
 """What arrays are called in a .npz, a folder and a Zarr group; all but the first may be missing."""
@@ -85,6 +87,8 @@ def open_arrays(path: Path) -> ArrayData:
         arrays = _found(path)
     except Exception as error:  # a damaged header raises many kinds
         reason = " ".join(str(error).split())[:_LONGEST]
+        if "allow_pickle" in reason:  # NumPy takes all that it does not know for pickled, and says how to run it
+            reason = "it is no array of numbers, or a damaged one"
         raise ValueError(f"data.path: cannot read the arrays of {str(path)!r}: {reason}; {_EXPECTED}") from error
     if "images" not in arrays:
         names = ", ".join(sorted(arrays)) or "none"
@@ -102,6 +106,38 @@ def open_arrays(path: Path) -> ArrayData:
 def holds_arrays(path: Path) -> bool:
     """Whether what lies there are arrays, by the look of it, and not a folder of images."""
     return path.is_file() or _is_zarr(path) or any(path.glob("*.npy"))
+
+
+def require_classes(key: str, labels: Iterable[NDArray]) -> None:
+    """Refuse labels that do not number classes from 0.
+
+    Raises:
+        ValueError: there are such.
+    """
+    for each in labels:
+        if each.min() < 0:
+            raise ValueError(f"{key}: expected labels that number the classes from 0, but got {each.min()}")
+        if each.max() >= MOST_CLASSES:
+            raise ValueError(f"{key}: expected labels from 0 to {MOST_CLASSES - 1}, but got {each.max()}")
+
+
+def findings(path: Path) -> list[str]:
+    """What is worth telling of the arrays at `path`, a line each: Zarr reads chunks that no file holds as one value.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_arrays`.
+    """
+    if not _is_zarr(path):
+        return []
+    data, lines = open_arrays(path), []
+    for name in NAMES:
+        array = getattr(data, name)
+        if isinstance(array, _Chunked) and (missing := array.missing)[0]:
+            lines.append(
+                f"{str(path)!r} has no file for {missing[0]:,} of {missing[1]:,} chunks of {name}; they are read as "
+                "the fill value of the array, which is right only if nothing else was written there"
+            )
+    return lines
 
 
 def content_digest(path: Path) -> str:
@@ -272,6 +308,11 @@ class _Chunked:
     @property
     def dtype(self) -> np.dtype:
         return self._array.dtype
+
+    @property
+    def missing(self) -> tuple[int, int]:
+        """How many of its chunks have no file, and how many chunks there are."""
+        return self._array.nchunks - self._array.nchunks_initialized, self._array.nchunks
 
     def take(self, indices: NDArray[np.int64]) -> NDArray:
         rows = np.empty((len(indices), *self.shape[1:]), self.dtype)

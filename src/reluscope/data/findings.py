@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from reluscope.data import image_tree
+from reluscope.data import array_files, image_tree
 from reluscope.data.spec import DataSpec
 
 _LOOKED_AT = 1_000
@@ -15,11 +15,13 @@ def findings(spec: DataSpec) -> list[str]:
     """A line each.
 
     Of an image folder: what `image_tree.findings` finds, and how many of its first training images are to be turned by
-    their EXIF data and are not.
+    their EXIF data and are not. Of Zarr arrays, how many of their chunks have no file.
 
     Raises:
-        FileNotFoundError, ValueError: as `image_tree.scan_tree`.
+        FileNotFoundError, ValueError: as `image_tree.scan_tree` and `array_files.open_arrays`.
     """
+    if spec.name == "arrays":
+        return [f"data.path: {line}" for line in array_files.findings(spec.folder)]
     if spec.name != "imagefolder":
         return []
     from reluscope.data.decoding import NOT_TURNED, is_file_turned  # others do without Pillow

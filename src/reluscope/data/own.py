@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from reluscope.data.array_files import StoredArray, open_arrays
+from reluscope.data.array_files import StoredArray, open_arrays, require_classes
 from reluscope.data.imported import ImportedData
 from reluscope.data.item_format import ItemFormat
 from reluscope.data.source import Source, Split
@@ -25,13 +26,29 @@ def arrays_source(spec: DataSpec) -> Source:
         item_format = ItemFormat.of(images.shape[1:], images.dtype, spec.layout, what)
         return Split(
             images.shape[0],
-            None if labels is None else labels.take(np.arange(labels.shape[0])).astype(np.int64),
-            lambda indices: item_format.convert(images.take(indices), indices, what),
+            None
+            if labels is None
+            else _taken(labels, np.arange(labels.shape[0]), f"labels of {what}").astype(np.int64),
+            lambda indices: item_format.convert(_taken(images, indices, what), indices, what),
         )
 
     train = split(data.images, data.labels, "images")
     test = None if data.test_images is None else split(data.test_images, data.test_labels, "test_images")
     return _source("data.path", train, test, None, in_parts=data.in_parts, unusable=data.unusable)
+
+
+def _taken(array: StoredArray, indices: NDArray[np.int64], what: str) -> NDArray:
+    """Some of an array's items.
+
+    Raises:
+        ValueError: what is stored cannot be read.
+    """
+    try:
+        return array.take(indices)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged archives and chunks raise many kinds
+        raise ValueError(f"{what}: cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
 def imported_source(spec: DataSpec) -> Source:
@@ -85,8 +102,7 @@ def _class_names(key: str, train: Split, test: Split | None, given: object) -> t
     labels = [split.labels for split in (train, test) if split is not None and split.labels is not None]
     if not labels:
         return ()
-    if (lowest := min(int(each.min()) for each in labels)) < 0:
-        raise ValueError(f"{key}: expected labels that number the classes from 0, but got {lowest}")
+    require_classes(key, labels)
     num_classes = max(int(each.max()) for each in labels) + 1
     names = [str(name) for name in given] if isinstance(given, list | tuple) else []
     return tuple(names) if len(names) >= num_classes else tuple(str(label) for label in range(num_classes))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reluscope.data.array_files import content_digest, open_arrays
+from reluscope.data.array_files import content_digest, open_arrays, require_classes
 from reluscope.data.image_tree import scan_tree
 from reluscope.data.imported import ImportedData, open_dataset
 from reluscope.data.item_format import LAYOUTS, ItemFormat
@@ -288,11 +288,8 @@ def require_labels(spec: DataSpec, purpose: str = "to train on") -> None:
             arrays = open_arrays(spec.folder)
             if arrays.unusable is not None:
                 raise ValueError(arrays.unusable)
-            if (
-                arrays.labels is not None
-                and (lowest := arrays.labels.take(np.arange(arrays.labels.shape[0])).min()) < 0
-            ):
-                raise ValueError(f"data.path: expected labels that number the classes from 0, but got {lowest}")
+            if arrays.labels is not None:
+                require_classes("data.path", [arrays.labels.take(np.arange(arrays.labels.shape[0]))])
             labelled, where = arrays.labels is not None, "an array of labels beside the images"
         case "import":
             labelled, where = _imported(spec).labelled, "items (x, label) with a whole number as label"

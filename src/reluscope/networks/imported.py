@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from reluscope.imports import call, in_one_line
 from reluscope.preactivations import counting_mode
@@ -23,6 +24,11 @@ def build_imported(path: str, arguments: Mapping[str, Any]) -> nn.Module:
     if not isinstance(network, nn.Module):
         raise ValueError(f"import {path}: expected it to return a torch.nn.Module, but got {type(network).__name__}")
     for name, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(
+                f"import {path}: the network's {name} has no shape yet (a lazy module); pass a batch of images through "
+                "it in the function that makes it"
+            )
         if tensor.is_meta:
             raise ValueError(
                 f"import {path}: the network's {name} has no values (of the device meta); build it on the CPU"
