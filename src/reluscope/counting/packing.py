@@ -47,7 +47,10 @@ class Packer:
         self._num_channels = num_channels
         self._words = channel_words(num_channels)
         self._folds = _folds(self._words[EXACT_CHANNELS:])
-        self._words_at, self._folds_at = self._words.ctypes.data, self._folds.ctypes.data
+        # looked up once: it takes as long as packing a small tensor
+        self._words_at, self._folds_at, self._num_nan_at = (
+            array.ctypes.data for array in (self._words, self._folds, self.num_nan)
+        )
 
     def pack(self, preactivation: Tensor, keys: Keys) -> None:
         """Writes the key of every position, in memory order.
@@ -80,7 +83,7 @@ class Packer:
             is_last,
             values.dtype == torch.bool,
             keys.itemsize,
-            self.num_nan.ctypes.data,
+            self._num_nan_at,
         )
         team.run(_kernel(), arguments, torch.get_num_threads())
 
