@@ -36,7 +36,7 @@ class _Layer:
 
     site: Site
     channels: int
-    layouts: dict[int, Layout]
+    layouts: Mapping[int, Layout]
     counter: Counter
     varies: bool = False
     positions_an_image: int | None = None
@@ -130,12 +130,12 @@ class Layers:
         layer.counter.add(for_engine(site, preactivation, axis), self.labels)
         self._reached.append(site.name)
 
-    def _proven(self, name: str, found: dict[int, Layout]) -> dict[int, Layout]:
+    def _proven(self, name: str, found: Mapping[int, Layout]) -> Mapping[int, Layout]:
         if self.proven is None or (self.labels is None and name not in self.proven):
             return found
         return {axis: layout for axis, layout in found.items() if axis in self.proven.get(name, ())}
 
-    def _add(self, site: Site, channels: int, found: dict[int, Layout], device: torch.device) -> _Layer:
+    def _add(self, site: Site, channels: int, found: Mapping[int, Layout], device: torch.device) -> _Layer:
         """In forward order: behind the layer before it in this pass."""
         layer = _Layer(site, channels, found, self._counter(channels, device, self._buffers))
         layer.varies = not found or not self._is_first_pass

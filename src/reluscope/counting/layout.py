@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -24,7 +27,8 @@ UNKNOWN = Layout(0, 0)
 """Where positions do not lie image by image, or images have other numbers of them."""
 
 
-def layouts(shape: torch.Size, channel_axis: int, num_images: int) -> dict[int, Layout]:
+@functools.lru_cache(maxsize=4096)  # of each layer, the same in nearly every batch
+def layouts(shape: torch.Size, channel_axis: int, num_images: int) -> Mapping[int, Layout]:
     """The axes that may be that of the images, and the layout if it is.
 
     Images stand on the first axis, several rows each where windows of an image, or frames, were folded into it; or on
@@ -39,7 +43,7 @@ def layouts(shape: torch.Size, channel_axis: int, num_images: int) -> dict[int, 
     if _is_sequence(shape, channel_axis) and shape[1] == num_images:
         axes.append(1)
     found = {axis: _layout(shape, channel_axis, num_images, axis) for axis in axes}
-    return found | {~axis: layout for axis, layout in found.items() if layout.rows > 1}
+    return MappingProxyType(found | {~axis: layout for axis, layout in found.items() if layout.rows > 1})
 
 
 def image_by_image(values: Tensor, axis: int, num_images: int) -> Tensor:

@@ -49,15 +49,12 @@ class _Mapped:
 
     def __init__(self, held: dict[Any, Any]) -> None:
         self._held, self._saved = held, dict(held)
+        self._values = list(_values(self._saved))
         self._kind = OrderedDict if isinstance(held, OrderedDict) else dict  # past what a subclass overrides
 
     def put_back(self) -> None:
         held, saved = self._held, self._saved
-        if (
-            len(held) != len(saved)
-            or not all(map(is_, held, saved))
-            or not all(map(is_, _values(held), _values(saved)))
-        ):
+        if len(held) != len(saved) or not all(map(is_, held, saved)) or not all(map(is_, _values(held), self._values)):
             self._kind.clear(held)
             self._kind.update(held, saved)
 
@@ -312,8 +309,7 @@ def _readable(where: str) -> str:
     return ".".join(part for part in where.split(".") if part not in ("", "_parameters", "_buffers", "_modules"))
 
 
-def _values(held: dict[Any, Any]) -> Iterable[object]:
-    return dict.values(held)  # past what a subclass overrides
+_values = dict.values  # past what a subclass overrides
 
 
 def _state_of(held: Any) -> _State | None:

@@ -112,6 +112,7 @@ class Watcher(TorchFunctionMode):
         self.found: dict[str, Activation] = {}
         self.not_counted: list[NotCounted] = []
         self.num_calls: Mapping[str, int] = {}
+        self._taken: dict[tuple[str, Activation], bool] = {}  # what the choice said
         self._is_learning = True
         self._forget()
         self._begin(None)
@@ -305,7 +306,9 @@ class Watcher(TorchFunctionMode):
         if self._visit is None or name in self._no_layers:
             return
         operation = activation.name if finding is None else finding.operation
-        if not self._choice.takes(name, activation):
+        if (name, activation) not in self._taken:
+            self._taken[name, activation] = self._choice.takes(name, activation)
+        if not self._taken[name, activation]:
             reason = BY_SIGN if self._choice.leaves_to_signs(name, activation) else LEFT_OUT
             self._note(name, NotCounted(name, operation, reason))
             return
